@@ -1,0 +1,3 @@
+"""Twinspire: personalised semantic retrieval for e-commerce search."""
+
+__version__ = "0.1.0"

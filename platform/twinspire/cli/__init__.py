@@ -1,0 +1,66 @@
+"""The command line. Each command is a module of this package with the click command named `command`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from twinspire import __version__
+from twinspire.errors import TwinspireError
+
+COMMANDS = {
+    "demo": "Simulate a market, train, prove, serve: the whole job in minutes.",
+    "simulate": "Make a marketplace with a known truth: catalogue, shoppers, click log.",
+    "validate": "Check a dataset against the table contract.",
+    "fit": "Train on a dataset and write a bundle.",
+    "evaluate": "Compare a bundle with its baselines on later clicks and judgements.",
+    "search": "Answer a table of queries from a bundle.",
+    "score": "Score a table of query-item pairs with a bundle.",
+    "serve": "Serve a bundle over HTTP.",
+    "registry": "Register bundles with MLflow and list them.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module only when it is called, so that `--help` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"twinspire.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="twinspire")
+def cli() -> None:
+    """Personalised semantic retrieval for e-commerce search.
+
+    From a click log and a catalogue to an HTTP endpoint that answers a query, for this shopper, with the K best
+    items. Start with `twinspire demo`.
+    """
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one line on stderr and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except TwinspireError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
