@@ -1,0 +1,40 @@
+"""What a caller asks: a query text and, where known, who asks it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that a shopper did with one catalogue item."""
+
+    item_id: str
+    event: str = "click"
+    timestamp: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shopper:
+    """Who asks. What is given here comes before what the bundle remembers of `user_id`.
+
+    `profile` maps columns of the users table to values; `history` is oldest first (sorted by timestamp if all have one).
+    Unknown user ids, profile values and item ids are ignored: a new shopper is still answered.
+    """
+
+    user_id: str | None = None
+    profile: Mapping[str, str | float] | None = None
+    history: Sequence[Event] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query text as typed, and the shopper who typed it (None: answer without personalisation)."""
+
+    text: str
+    shopper: Shopper | None = None
