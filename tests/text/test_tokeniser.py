@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from twinspire.ragged import Ragged
-from twinspire.text import Tokeniser, TokeniserConfig
+from twinspire.text import Tokeniser, TokeniserConfig, normalise
 from twinspire.text import tokeniser as module
 
 tokeniser = Tokeniser(TokeniserConfig(hash_bits=30))
@@ -65,6 +65,12 @@ def test_ids_fit_the_table_and_grow_with_the_text(text: str) -> None:
         assert bag.values.dtype == np.int32
         assert len(bag) == 1
         assert ((bag.values >= 0) & (bag.values < 256)).all()
+
+
+@given(anything | tricky)
+def test_a_normalised_query_gives_the_same_ids_as_the_typed_one(text: str) -> None:
+    assert words(normalise(text)) == words(text)
+    assert grams(normalise(text)) == grams(text)
 
 
 def test_a_null_is_an_empty_text() -> None:
