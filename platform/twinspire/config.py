@@ -1,0 +1,112 @@
+"""The whole config of a fit: one section a room, each typed beside the code that reads it. Unknown keys are refused.
+
+A config is YAML: a file of the user's, or one that Twinspire brings by name (`dpsr-paper`). `--set section.key=value` comes last.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from twinspire.errors import ConfigError
+from twinspire.features.log import LogConfig
+from twinspire.features.spec import FeatureConfig
+from twinspire.index.config import IndexConfig
+from twinspire.model.losses import LossConfig
+from twinspire.model.towers import ModelConfig
+from twinspire.text import TokeniserConfig
+from twinspire.training.config import NegativeConfig, TrainingConfig
+
+
+class Config(BaseModel):
+    """Every section has defaults that measure well; a file states only what differs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: TokeniserConfig = TokeniserConfig()
+    features: FeatureConfig = FeatureConfig()
+    log: LogConfig = LogConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    negatives: NegativeConfig = NegativeConfig()
+    training: TrainingConfig = TrainingConfig()
+    index: IndexConfig = IndexConfig()
+
+
+def named_configs() -> list[str]:
+    """Names of the configs that come with Twinspire."""
+    folder = resources.files("twinspire") / "configs"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(source: str | None = None, settings: tuple[str, ...] = ()) -> Config:
+    """Read a config file or a named config, apply `section.key=value` settings, check it all.
+
+    Errors: ConfigError that names the file and the key.
+    """
+    data = _read(source) if source is not None else {}
+    for setting in settings:
+        _apply(data, setting)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+
+
+def _read(source: str) -> dict[str, Any]:
+    path = Path(source)
+    if source in named_configs() and not path.is_file():
+        text = (resources.files("twinspire") / "configs" / f"{source}.yaml").read_text(encoding="utf-8")
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise ConfigError(f"config {source}: {reason}; named configs are {', '.join(named_configs())}") from None
+    try:
+        data = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config {source}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"config {source}: must be sections with keys, such as 'model: {{dim: 64}}'")
+    return data
+
+
+def _apply(data: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot or not name:
+        raise ConfigError(f"--set {setting}: write section.key=value, such as model.dim=128")
+    target = data.setdefault(section, {}) or {}
+    data[section] = target
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        target = target.setdefault(parent, {}) if isinstance(target, dict) else None
+    if not isinstance(target, dict):
+        raise ConfigError(f"--set {setting}: {key} does not name a key of a section")
+    try:
+        target[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {setting}: the value is not YAML") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"config: unknown key {key}; {_known_keys(problem['loc'][:-1])}"
+    given = f", not {problem['input']!r}" if not isinstance(problem["input"], dict) else ""
+    return f"config: {key}: {problem['msg']}{given}"
+
+
+def _known_keys(path: tuple[int | str, ...]) -> str:
+    model: Any = Config
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field is not None else None
+    names = list(getattr(model, "model_fields", {}))
+    return f"known are {', '.join(names)}" if names else "see the named configs for what is known"

@@ -1,0 +1,100 @@
+"""What `auto` means: the features that this dataset can feed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from twinspire.errors import ConfigError
+from twinspire.features.spec import Category, FeatureConfig, History, Id, ItemFeature, NgramBag, Number, QueryFeature
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from twinspire.dataset import Dataset
+
+KNOWN_SHARE = 0.01  # a column that is null more often than this teaches nothing
+MAX_LABELS = 1_000  # a profile column with more labels is an identifier or free text
+HISTORY_SHARE = 0.05  # histories are worth their cost where this share of positives has one
+
+
+def resolve(config: FeatureConfig, dataset: Dataset, history_lengths: np.ndarray) -> FeatureConfig:
+    """The config with every `auto` written out and every named column checked.
+
+    `history_lengths` (P,): the number of earlier events of each positive.
+    Errors: ConfigError that names a column the tables lack, or a history of a feature that the items lack.
+    """
+    item = _item_features(dataset) if config.item == "auto" else config.item
+    query = config.query
+    if query == "auto":
+        query = (NgramBag(stream="words"), NgramBag(stream="grams"), *_profile_features(dataset))
+        if len(history_lengths) and (history_lengths > 0).mean() >= HISTORY_SHARE:
+            query += tuple(History(of=_short(feature)) for feature in item if not isinstance(feature, NgramBag))
+    resolved = config.model_copy(update={"query": query, "item": item})
+    _check(resolved, dataset)
+    return resolved
+
+
+def _item_features(dataset: Dataset) -> tuple[ItemFeature, ...]:
+    features: list[ItemFeature] = [NgramBag(stream="words"), NgramBag(stream="grams"), Id()]
+    features += [Category(column=column) for column in ("brand", "category") if _known(dataset.items, column)]
+    features += [Number(column="price")] if _known(dataset.items, "price") else []
+    return tuple(features)
+
+
+def _profile_features(dataset: Dataset) -> list[QueryFeature]:
+    if dataset.users is None:
+        return []
+    features: list[QueryFeature] = []
+    for column, dtype in dataset.users.schema.items():
+        if column == "user_id" or not _known(dataset.users, column):
+            continue
+        if dtype.is_float():
+            features.append(Number(column=column))
+        elif dtype in (pl.String, pl.Boolean) or dtype.is_integer():
+            if dataset.users[column].n_unique() <= MAX_LABELS:
+                features.append(Category(column=column))
+            elif dtype.is_integer():
+                features.append(Number(column=column))
+    return features
+
+
+def _known(table: pl.DataFrame, column: str) -> bool:
+    return column in table.columns and len(table) > 0 and table[column].is_not_null().mean() >= KNOWN_SHARE  # type: ignore[operator]
+
+
+def _short(feature: ItemFeature) -> str:
+    return feature.name("item").removeprefix("item.")
+
+
+def _check(config: FeatureConfig, dataset: Dataset) -> None:
+    for column in config.item_text:
+        _check_column(dataset.items, "items", column, "features.item_text")
+    for feature in config.item:
+        if isinstance(feature, Category | Number):
+            _check_column(dataset.items, "items", feature.column, "features.item")
+            _check_number(dataset.items, "items", feature)
+    names = {_short(feature) for feature in config.item if not isinstance(feature, str)}
+    for wanted in config.query:
+        if isinstance(wanted, Category | Number):
+            if dataset.users is None:
+                raise ConfigError(f"features.query: column {wanted.column!r} needs a users table, and there is none")
+            _check_column(dataset.users, "users", wanted.column, "features.query")
+            _check_number(dataset.users, "users", wanted)
+        elif isinstance(wanted, History) and wanted.of not in names:
+            raise ConfigError(
+                f"features.query: history of {wanted.of!r} needs an item feature of that name; there are {', '.join(sorted(names))}"
+            )
+
+
+def _check_column(table: pl.DataFrame, name: str, column: str, key: str) -> None:
+    if column not in table.columns:
+        raise ConfigError(f"{key}: the {name} table has no column {column!r}; it has {', '.join(table.columns)}")
+
+
+def _check_number(table: pl.DataFrame, name: str, feature: Category | Number) -> None:
+    if isinstance(feature, Number) and not table.schema[feature.column].is_numeric():
+        raise ConfigError(
+            f"features: column {feature.column!r} of {name} is {table.schema[feature.column]}, not a number; declare it as a category"
+        )

@@ -1,0 +1,19 @@
+"""Config of the index room."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class IndexConfig(BaseModel):
+    """How the catalogue's vectors are searched."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    factory: str = Field("auto", description="a FAISS factory string; auto: exact up to `exact_up_to` items, then IVF + PQ")
+    exact_up_to: int = Field(100_000, ge=0, description="catalogues up to this size are searched exactly")
+    recall_target: float = Field(0.95, gt=0, le=1, description="recall@100 against exact search that probing must reach")
+    device: Literal["cpu", "cuda"] = "cpu"
+    actors: int = Field(1, ge=1, le=4096, description="Ray actors that embed the catalogue")

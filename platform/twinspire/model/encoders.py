@@ -1,0 +1,45 @@
+"""Encoders: one feature of a query, shopper or item to one vector. A new kind of encoder is a new class here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from twinspire.model.bags import Bag
+
+
+class BagEncoder(nn.Module):
+    """The mean of a bag's rows of an embedding table; an empty bag is the zero vector.
+
+    The table may be shared with other encoders. `dropout` empties whole bags while training, so that the tower learns to
+    do without the feature. `gain` is a learnt factor.
+    """
+
+    def __init__(self, table: nn.EmbeddingBag, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.table = table
+        self.dropout = dropout
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, bag: Bag) -> torch.Tensor:
+        """Bag of B rows to (B, D)."""
+        vectors = self.table(bag.rows, bag.offsets) * self.gain
+        if self.training and self.dropout:
+            keep = torch.rand(len(vectors), 1, device=vectors.device) >= self.dropout
+            vectors = vectors * keep
+        return vectors  # type: ignore[no-any-return]
+
+
+def make_table(rows: int, dim: int, *, scale: torch.Tensor | float, sparse: bool) -> nn.EmbeddingBag:
+    """A table (V, D) of random directions with lengths `scale`, a number or (V,).
+
+    Random directions are nearly orthogonal, so that before any training two bags are as alike as the tokens they share.
+    """
+    table = nn.EmbeddingBag(rows, dim, mode="mean", sparse=sparse, include_last_offset=True)
+    with torch.no_grad():
+        table.weight.normal_(0, dim**-0.5)
+        table.weight.mul_(scale.unsqueeze(1) if isinstance(scale, torch.Tensor) else scale)
+    return table

@@ -1,0 +1,85 @@
+"""Losses over a matrix of scores: B queries against M candidates, of which the first B are the batch's own positives.
+
+Candidate b is the positive of query b; every other candidate that `negatives` allows is a negative of it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+Correction = Literal["mixture", "source", "none"]
+
+
+class LossConfig(BaseModel):
+    """Which loss, and its constants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["softmax", "hinge"] = "softmax"
+    temperature: float = Field(0.05, gt=0, description="softmax: scores are divided by it")
+    correction: Correction = Field("mixture", description="softmax: log-Q correction of sampled candidates")
+    margin: float = Field(0.1, gt=0, description="hinge: by how much a positive must lead (paper: 0.1)")
+
+
+def negative_mask(queries: torch.Tensor, candidates: torch.Tensor, batch_negatives: int) -> torch.Tensor:
+    """Which candidates are negatives of which query, (B, M) bool.
+
+    `queries` (B,) query ids, `candidates` (M,) item ids, the first B the positives. Query b takes the `batch_negatives`
+    positives that follow its own, cyclically. An accidental positive, an item that any row of the batch has as the positive
+    of the same query, is no negative.
+    """
+    size = len(queries)
+    column = torch.arange(len(candidates), device=queries.device)
+    distance = (column[None, :] - torch.arange(size, device=queries.device)[:, None]) % size
+    allowed = (column[None, :] >= size) | ((distance >= 1) & (distance <= batch_negatives))
+    same_query = (queries[:, None] == queries[None, :]).float()  # (B, B)
+    same_item = (candidates[:size, None] == candidates[None, :]).float()  # (B, M)
+    return allowed & (same_query @ same_item == 0)
+
+
+def log_expected_count(
+    click_share: torch.Tensor, *, batch: int, random: int, items: int, positives: int, correction: Correction
+) -> torch.Tensor:
+    """log Q of each candidate, (M,): how often, up to a factor, it is expected among one query's candidates.
+
+    `click_share` (M,) is each candidate's share of training positives; the first `positives` candidates come from the batch's
+    rows, then those drawn uniformly from `items`, whose numbers a query sees are `batch` and `random`.
+    `mixture`: Q is the expected number over both sources together, whichever source it came from (balance heuristic).
+    `source`: Q is that of the candidate's own source, each source standing for the whole catalogue with its part of the
+    negatives as weight. `none`: 0.
+    """
+    if correction == "none":
+        return torch.zeros_like(click_share)
+    floor = 0.5 / max(items, 1) * 1e-3
+    from_batch = click_share.clamp_min(floor)
+    if correction == "mixture":
+        return torch.log(batch * from_batch + random / items)
+    log_q = torch.log(from_batch)
+    log_q[positives:] = -math.log(items)
+    return log_q
+
+
+def softmax_loss(
+    scores: torch.Tensor, negatives: torch.Tensor, weight: torch.Tensor, temperature: float, log_q: torch.Tensor
+) -> torch.Tensor:
+    """Sampled softmax: mean over queries of -log p(positive | candidates).
+
+    `scores` (B, M), `negatives` (B, M) bool, `weight` (B,), `log_q` (M,). log Q is *subtracted*: a candidate that is sampled
+    often has to count less, so that the model's score becomes log P(item | query), not log P(item | query) / Q(item)
+    (Bengio and Senecal 2008; Yi et al. 2019, section 4).
+    """
+    logits = scores / temperature - log_q[None, :]
+    positive = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
+    logits = logits.masked_fill(~(negatives | positive), -torch.inf)
+    losses = torch.logsumexp(logits, dim=1) - logits.diagonal()
+    return (losses * weight).sum() / weight.sum()
+
+
+def hinge_loss(scores: torch.Tensor, negatives: torch.Tensor, weight: torch.Tensor, margin: float) -> torch.Tensor:
+    """The paper's loss: sum over a query's negatives of max(0, margin - positive + negative), mean over queries (B,)."""
+    losses = torch.relu(margin - scores.diagonal()[:, None] + scores) * negatives
+    return (losses.sum(dim=1) * weight).sum() / weight.sum()

@@ -1,0 +1,50 @@
+"""Config of the training room."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class NegativeConfig(BaseModel):
+    """Hybrid negatives (4.4): how many a query meets, and how they mix. Independent of the batch size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(256, ge=1, le=65_536, description="negatives of each query")
+    alpha: float = Field(0.5, ge=0, le=1, description="share of random negatives; the rest are batch negatives")
+
+    @property
+    def random(self) -> int:
+        """Random negatives of each query: one set, shared by the batch."""
+        return round(self.alpha * self.count)
+
+    @property
+    def batch(self) -> int:
+        """Negatives of each query that follow the items' frequency in the log."""
+        return self.count - self.random
+
+    def beyond_batch(self, batch_size: int) -> int:
+        """Batch negatives that a batch is too small for; they are drawn from other rows of the log."""
+        return max(0, self.batch - (batch_size - 1))
+
+
+class TrainingConfig(BaseModel):
+    """The training run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_size: int = Field(128, ge=2, le=65_536, description="positives a step and worker")
+    rounds: int = Field(8, ge=1, le=10_000, description="passes over the log at most")
+    patience: int = Field(2, ge=1, description="rounds without a better validation MRR before stopping")
+    refit: bool = Field(True, description="train again on all positives, for as many rounds as were best")
+    optimiser: Literal["adagrad"] = "adagrad"
+    learning_rate: float = Field(0.01, gt=0)
+    schedule: Literal["linear", "constant"] = Field("linear", description="linear: the rate falls to zero over `rounds`")
+    workers: int = Field(1, ge=1, le=4096, description="Ray Train workers")
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(0, ge=0, description="CPU threads a worker; 0: its share of the machine")
+    max_failures: int = Field(3, ge=0, description="restarts from the last checkpoint after a worker died")
+    seed: int = 0
+    experiment: str = Field("twinspire", min_length=1, description="MLflow experiment")
