@@ -74,7 +74,7 @@ def _column_faults(
         yield f"blank {name}", ~text.str.contains(_VISIBLE)
     misfit = does_not_fit(column, found)
     if misfit is not None:
-        yield f"{name} is no {describe(column.dtype)}", misfit
+        yield f"{name} is no whole number of {describe(column.dtype)}", misfit
     if found.is_float():
         yield f"{name} is NaN or infinite", ~stored.is_finite()
     yield from _bound_faults(column, found)

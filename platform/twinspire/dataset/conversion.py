@@ -64,6 +64,8 @@ def describe(dtype: pl.DataType) -> str:
     """A type as a person says it: `text`, `float64`, `timestamp[us, UTC]`."""
     if dtype == pl.String:
         return "text"
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        return "categorical"
     if isinstance(dtype, pl.Datetime):
         zone = dtype.time_zone
         return (

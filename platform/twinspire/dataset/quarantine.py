@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from twinspire.dataset.checks import FAULT
+from twinspire.dataset.schema import TABLES
 from twinspire.dataset.source import ROW
 from twinspire.errors import DatasetError
 
@@ -31,8 +32,11 @@ class Quarantine:
         self._data = data
         self._chosen = folder
         self._folder: Path | None = None
-        if folder is not None and folder.resolve() == data.resolve():
-            raise DatasetError(f"quarantine: {folder} is the dataset itself; choose another folder")
+        if folder is not None and folder.resolve() in {
+            data.resolve(),
+            *((data / name).resolve() for name in TABLES),
+        }:
+            raise DatasetError(f"quarantine: {folder} is part of the dataset itself; choose another folder")
 
     def write(self, source: Source, coded: pl.LazyFrame, found: list[Fault]) -> Path:
         """Stream the bad rows of `coded` (stored columns, ROW, FAULT) to the table's file; returns its path.

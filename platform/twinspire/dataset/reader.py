@@ -19,7 +19,7 @@ from twinspire.dataset.fingerprint import fingerprint
 from twinspire.dataset.quarantine import Quarantine
 from twinspire.dataset.report import BadRowsError, LogReport, Report, TableReport
 from twinspire.dataset.schema import EVENTS, TABLES
-from twinspire.dataset.source import find_files, first_line, open_table
+from twinspire.dataset.source import ROW, UNREADABLE, find_files, first_line, open_table
 from twinspire.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 class Dataset:
     """The good rows of a dataset: the contract's columns in its order and types, then all others.
 
-    `interactions` is a lazy scan in stored order that leaves out the bad rows; collect it with `engine="streaming"`.
+    `interactions` is a lazy scan in stored order that leaves out the bad rows; collect it with
+    `engine="streaming"`.
     """
 
     path: Path
@@ -48,7 +49,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A table after its check: `good` leaves out the bad rows, `excess` is the message if they are too many."""
+    """A table after its check: `good` leaves out the bad rows, `excess` says that they are too many."""
 
     good: pl.LazyFrame
     report: TableReport
@@ -103,7 +104,8 @@ def read(
         tables={name: table.report for name, table in checked.items()},
         log=checked["interactions"].log if "interactions" in checked else None,
     )
-    _stop_on_excess(checked, report)
+    needed = ["items", "interactions"] if require_interactions else ["items"]
+    _stop_on_excess(checked, needed, report)
     return Dataset(
         path=folder,
         items=frames["items"],
@@ -121,7 +123,8 @@ def _open(folder: Path, *, require_interactions: bool) -> dict[str, Source]:
     for name, table in TABLES.items():
         files = find_files(folder, table)
         if files:
-            sources[name] = open_table(table, files)
+            with _readable(name):
+                sources[name] = open_table(table, files)
     if require_interactions and "interactions" not in sources:
         raise DatasetError(f"interactions: no table interactions.parquet or folder interactions/ in {folder}")
     return sources
@@ -132,7 +135,7 @@ def _readable(name: str) -> Iterator[None]:
     """Turns what Polars says about damaged pages into one line that names the table."""
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except UNREADABLE as error:
         raise DatasetError(f"{name}: cannot be read (damaged file?): {first_line(error)}") from error
 
 
@@ -151,7 +154,7 @@ def _check(source: Source, ids: Mapping[str, pl.Series], store: Quarantine, max_
     good, written = source.scan, None
     if bad_rows:
         written = store.write(source, coded, found)
-        good = coded.filter(pl.col(FAULT) == 0)
+        good = source.scan.filter(~pl.col(ROW).is_in(_rows(written)))
     else:
         store.clear(name)
     report = TableReport(
@@ -169,6 +172,14 @@ def _check(source: Source, ids: Mapping[str, pl.Series], store: Quarantine, max_
         log=_log_report(row, bad_rows) if figures else None,
         excess=_excess(name, report, found, max_bad_share) if report.bad_share > max_bad_share else None,
     )
+
+
+def _rows(written: Path) -> pl.Series:
+    """The bad rows' numbers, as a list to test membership in: later scans need not judge each row again."""
+    rows = (
+        pl.scan_parquet(written, glob=False).select(pl.col("row").cast(pl.get_index_type())).collect()["row"]
+    )
+    return rows.implode()
 
 
 def _log_figures(source: Source) -> list[pl.Expr]:
@@ -211,12 +222,13 @@ def _excess(name: str, report: TableReport, found: list[Fault], allowed: float) 
     )
 
 
-def _stop_on_excess(checked: Mapping[str, _Checked], report: Report) -> None:
+def _stop_on_excess(checked: Mapping[str, _Checked], needed: list[str], report: Report) -> None:
     for table in checked.values():
         if table.excess is not None:
             raise BadRowsError(table.excess, report)
-    items = report.tables["items"]
-    if items.rows == items.bad_rows:
-        raise BadRowsError(
-            f"items: none of its {items.rows:,} rows is good; a catalogue needs at least one", report
-        )
+    for name in needed:
+        table_report = report.tables[name]
+        if table_report.rows == 0:
+            raise BadRowsError(f"{name}: the table has no rows", report)
+        if table_report.rows == table_report.bad_rows:
+            raise BadRowsError(f"{name}: none of the {table_report.rows:,} rows is good", report)

@@ -1,4 +1,4 @@
-"""Finds a table's files and opens them as one lazy scan of what is stored, with row numbers over all files."""
+"""Finds a table's files and opens them as one lazy scan of what is stored, with row numbers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 ROW = "__row__"
 
+# What reading a damaged file raises: Polars panics on some damage.
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -31,7 +34,7 @@ class Source:
 
     @property
     def clean_columns(self) -> list[pl.Expr]:
-        """The contract's columns in its order and types (nulls for missing optional ones), then the others."""
+        """The contract's columns in its order and types (missing ones are null), then the others."""
         expressions = [self._clean(column) for column in self.table.columns]
         named = self.table.polars_schema
         return expressions + [pl.col(name) for name in self.stored if name not in named]
@@ -109,9 +112,10 @@ def open_table(table: Table, files: tuple[Path, ...]) -> Source:
 def _stored_schema(table: Table, path: Path) -> pl.Schema:
     try:
         schema = pl.read_parquet_schema(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         raise DatasetError(
-            f"{table.name}: {path} is no readable Parquet file (cut short, another format?): {first_line(error)}"
+            f"{table.name}: {path} is no readable Parquet file (cut short or another format): "
+            f"{first_line(error)}"
         ) from error
     return pl.Schema(schema)
 
