@@ -54,6 +54,12 @@ def test_bad_input_ends_with_2(tmp_path, monkeypatch, options):
     assert run(monkeypatch, "--data", data, *options) == 2
 
 
+def test_a_report_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    folder = make(tmp_path / "shop", ["Ale"])
+    assert run(monkeypatch, "--data", folder, "--json", folder) == 2
+    assert "error: --json: cannot write" in capsys.readouterr().err
+
+
 def test_help_ends_in_examples():
     text = CliRunner().invoke(command, ["--help"]).output
     assert "twinspire validate --data shop/" in text.split("Examples:")[1]

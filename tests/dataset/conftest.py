@@ -26,7 +26,7 @@ def interactions_frame(**columns: object) -> pl.DataFrame:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a dataset: a table is a frame, or a list of frames for part files; items are there by default."""
+    """Writes a dataset: a table is a frame or a list of part files; items are there by default."""
 
     def write(**tables: pl.DataFrame | list[pl.DataFrame]) -> Path:
         folder = tmp_path / "shop"

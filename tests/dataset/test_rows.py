@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from twinspire import dataset
+from twinspire.text import normalise
 
 MICROSECONDS = pl.Datetime("us", "UTC")
 FAULTS = {
@@ -217,3 +218,13 @@ def test_extreme_times_do_not_wrap_around(shop, interactions, unit):
     ticks = pl.Series([2**63 - 1, -(2**63) + 1, 0]).cast(pl.Datetime(unit, "UTC"))
     data = dataset.read(shop(interactions=interactions(timestamp=ticks)), max_bad_share=1)
     assert data.report.tables["interactions"].bad_rows == 3
+
+
+def test_a_text_is_blank_to_the_reader_wherever_its_normal_form_is_empty(shop, interactions):
+    blank = [chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000 and not normalise(chr(i))]
+    assert len(blank) > 20
+    n = len(blank)
+    times = interactions()["timestamp"][:1].new_from_index(0, n)
+    log = interactions(timestamp=times, query=blank, item_id=["a"] * n, event=["click"] * n)
+    report = dataset.read(shop(interactions=log), max_bad_share=1).report
+    assert report.tables["interactions"].reasons == {"blank query": n}

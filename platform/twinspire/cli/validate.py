@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from twinspire import dataset
+from twinspire.errors import EnvironmentProblem
 
 EXAMPLES = """\b
 Examples:
@@ -29,7 +30,7 @@ Examples:
     type=click.FloatRange(0, 1),
     default=0.01,
     show_default=True,
-    help="Share of bad rows in a table from which the dataset is refused.",
+    help="Share of bad rows in a table above which the dataset is refused.",
 )
 @click.option("--require-interactions", is_flag=True, help="Refuse a dataset without a log, as fit does.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the report here too.")
@@ -64,5 +65,8 @@ def command(
 def _tell(report: dataset.Report, json_file: Path | None) -> None:
     Console(highlight=False).print(report)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(report.model_dump_json(indent=2) + "\n")
+        try:
+            json_file.parent.mkdir(parents=True, exist_ok=True)
+            json_file.write_text(report.model_dump_json(indent=2) + "\n")
+        except OSError as error:
+            raise EnvironmentProblem(f"--json: cannot write {json_file}: {error.strerror}") from error

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 FAULT = "__fault__"
 
 # Blank is a text with nothing to see: white space, separators, control and format characters (zero-width
-# space, byte order mark) or unassigned ones. Any normalisation of such a text leaves nothing to search for.
-_VISIBLE = r"[^\s\p{Z}\p{C}]"
+# space, byte order mark). A text with anything else in it has something left after any normalisation.
+_VISIBLE = r"[^\s\p{Z}\p{Cc}\p{Cf}]"
 _TICKS = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 

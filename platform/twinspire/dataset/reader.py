@@ -86,7 +86,8 @@ def read(
     tell = progress or (lambda _: None)
     sources = _open(folder, require_interactions=require_interactions)
     tell("fingerprint")
-    digest = fingerprint({name: source.files for name, source in sources.items()})
+    with _readable("dataset"):
+        digest = fingerprint({name: source.files for name, source in sources.items()})
     ids: dict[str, pl.Series] = {}
     frames: dict[str, pl.DataFrame] = {}
     checked: dict[str, _Checked] = {}
@@ -121,9 +122,9 @@ def read(
 def _open(folder: Path, *, require_interactions: bool) -> dict[str, Source]:
     sources = {}
     for name, table in TABLES.items():
-        files = find_files(folder, table)
-        if files:
-            with _readable(name):
+        with _readable(name):
+            files = find_files(folder, table)
+            if files:
                 sources[name] = open_table(table, files)
     if require_interactions and "interactions" not in sources:
         raise DatasetError(f"interactions: no table interactions.parquet or folder interactions/ in {folder}")

@@ -47,7 +47,8 @@ class TableReport(_Model):
 
 
 class LogReport(_Model):
-    """The good rows of the interactions: first and last time, distinct queries as typed, rows by event."""
+    """The good rows of the interactions: first and last time, distinct queries whatever their case, rows by
+    event."""
 
     first: datetime | None
     last: datetime | None
@@ -72,6 +73,8 @@ class Report(_Model):
         parts: list[RenderableType] = [self._counts()]
         if self.bad_rows:
             parts.append(self._reasons())
+            files = [table.quarantine for table in self.tables.values() if table.quarantine]
+            parts.extend(Text(f"quarantine   {file}", overflow="fold") for file in files)
         if self.log is not None and self.log.first is not None:
             events = ", ".join(f"{count:,} {event}" for event, count in self.log.events.items())
             parts.append(
@@ -88,8 +91,8 @@ class Report(_Model):
         return Group(*parts)
 
     def _counts(self) -> Table:
-        grid = Table(title=Text(self.path), title_justify="left")
-        grid.add_column("table")
+        grid = Table(title=Text(self.path, overflow="fold"), title_justify="left")
+        grid.add_column("table", no_wrap=True)
         for heading in ("files", "MB", "rows", "good", "bad", "bad %"):
             grid.add_column(heading, justify="right")
         for name, table in self.tables.items():
@@ -106,13 +109,12 @@ class Report(_Model):
 
     def _reasons(self) -> Table:
         grid = Table()
-        grid.add_column("table")
+        grid.add_column("table", no_wrap=True)
         grid.add_column("reason")
         grid.add_column("rows", justify="right")
-        grid.add_column("quarantined in", overflow="fold")
         for name, table in self.tables.items():
             for reason, count in table.reasons.items():
-                grid.add_row(name, reason, f"{count:,}", Text(table.quarantine or ""))
+                grid.add_row(name, reason, f"{count:,}")
         return grid
 
 
