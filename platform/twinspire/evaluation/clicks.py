@@ -30,7 +30,7 @@ def clicks(
     return (
         interactions.lazy()
         .filter(pl.col("event").is_in(list(events)))
-        .join(rows.lazy(), on="item_id", how="inner")
+        .join(rows.lazy(), on="item_id", how="inner", maintain_order="left")
         .select(CASE_COLUMNS)
         .sort("timestamp", maintain_order=True)
         .collect()

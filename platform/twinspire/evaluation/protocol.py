@@ -117,8 +117,10 @@ def _sample(cases: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
     if len(cases) > config.max_cases:
         rows = np.random.default_rng(config.seed).choice(len(cases), config.max_cases, replace=False)
         cases = cases[np.sort(rows)]
-    order = normalise_column(cases["query"]).arg_sort()
-    return cases[order]
+    order = (
+        normalise_column(cases["query"]).alias("query").to_frame().with_row_index("row").sort("query", "row")
+    )
+    return cases[order["row"]]
 
 
 def _ranks(
