@@ -130,6 +130,19 @@ def test_scores_of_the_wrong_shape_and_names_given_twice_are_refused() -> None:
         evaluate([Oracle("a", 2), Oracle("a", 2)], some_cases(), titles=ITEMS["title"], training=TRAINING)
 
 
+def test_scores_that_are_not_numbers_are_refused_with_the_systems_name() -> None:
+    class Broken(Oracle):
+        def pair_scores(self, pairs: pl.DataFrame) -> NDArray[np.float32]:
+            return np.full(len(pairs), np.nan, np.float32)
+
+    for system, judgements in (
+        (Oracle("broken", np.nan), None),
+        (Broken("broken", 2), judged_pairs(JUDGEMENTS, ITEMS)),
+    ):
+        with pytest.raises(ValueError, match="'broken': a score is not a number"):
+            evaluate([system], some_cases(), titles=ITEMS["title"], training=TRAINING, judgements=judgements)
+
+
 def test_judgements_alone_are_enough() -> None:
     report = evaluate(
         [Oracle("best", 2)],

@@ -182,4 +182,6 @@ def _sections(
 def _checked(system: System, scores: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     if scores.shape != shape:
         raise ValueError(f"system {system.name!r}: scores have shape {scores.shape}, not {shape}")
+    if scores.ndim == 1 and np.isnan(scores).any():  # `ranks` looks at whole catalogues while it counts
+        raise ValueError(f"system {system.name!r}: a score is not a number")
     return np.asarray(scores, np.float32)
