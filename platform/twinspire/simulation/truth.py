@@ -1,0 +1,206 @@
+"""The known truth: how relevant an item is to a query, and what it is worth to a shopper; saved beside the log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from twinspire.errors import DatasetError
+from twinspire.simulation.arrays import Doubles, Floats, Ints
+from twinspire.simulation.catalogue import Items
+from twinspire.simulation.market import AUDIENCES
+from twinspire.simulation.queries import SENSES, QueryPool
+from twinspire.simulation.shoppers import Shoppers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FORMAT = 1
+_WRONG_BRAND, _WRONG_VALUE, _WRONG_TIER = 0.5, 0.66, 0.66
+_PRICE_FIT = np.array(
+    [[0.7, -0.3, -1.4], [-0.3, 0.5, -0.3], [-1.2, 0.0, 0.9]], dtype=np.float32
+)  # power x tier
+_TASTE, _QUALITY, _AFFINITY = 0.45, 0.35, 0.45
+_SHARPNESS, _THRESHOLD = 2.0, 0.55
+_BASE, _GRADED, _GRADE_POWER = 0.004, 0.9, 1.8
+
+
+def _audience_grades() -> Floats:
+    """(asked, item's): 1 for the same, 0.66 for items for everybody, 0.33 for somebody else's."""
+    grades = np.full((len(AUDIENCES) + 1, len(AUDIENCES)), 0.33, dtype=np.float32)
+    grades[:, [AUDIENCES.index("none"), AUDIENCES.index("all")]] = 0.66
+    grades[np.arange(len(AUDIENCES)), np.arange(len(AUDIENCES))] = 1.0
+    grades[-1] = 1.0  # nothing asked
+    return grades
+
+
+def _audience_fit() -> Floats:
+    """(gender, item's audience) liking when the query names no audience."""
+    fit = np.zeros((2, len(AUDIENCES)), dtype=np.float32)
+    women, men = AUDIENCES.index("women"), AUDIENCES.index("men")
+    fit[0, women], fit[0, men], fit[1, women], fit[1, men] = 0.5, -1.8, -2.2, 0.5
+    return fit
+
+
+_AUDIENCE_GRADES, _AUDIENCE_FIT = _audience_grades(), _audience_fit()
+_OWNERS: dict[str, Any] = {"items": Items, "shoppers": Shoppers, "queries": QueryPool}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A market whose every preference is known. Rows are rows of the items and users tables, in file order."""
+
+    items: Items
+    shoppers: Shoppers
+    queries: QueryPool
+    targets: Floats  # (G, T)
+    demand: Doubles  # (C,) relative traffic of each category
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {text: row for row, text in enumerate(self.queries.text)}
+
+    def query_rows(self, queries: Sequence[str]) -> Ints:
+        """Rows of query texts in the pool. Raises DatasetError for a text that the market has never typed."""
+        cleaned = [" ".join(text.lower().split()) for text in queries]
+        missing = next((text for text in cleaned if text not in self._rows), None)
+        if missing is not None:
+            raise DatasetError(
+                f"the truth does not know the query {missing!r}; ask for one of truth/queries.parquet"
+            )
+        return np.array([self._rows[text] for text in cleaned], dtype=np.int32)
+
+    def relevance(self, queries: Sequence[str], item_rows: ArrayLike) -> Floats:
+        """Relevance grades in [0, 1] of items (B,) or (B, K) for B query texts; an item row of -1 has grade 0."""
+        return self._shaped(self.grades, (self.query_rows(queries),), item_rows)
+
+    def taste(self, user_rows: ArrayLike, queries: Sequence[str], item_rows: ArrayLike) -> Floats:
+        """What B shoppers think of items (B,) or (B, K), in log units, relevance left aside."""
+        users = np.asarray(user_rows, dtype=np.int32)
+        return self._shaped(self.tastes, (users, self.query_rows(queries)), item_rows)
+
+    def utility(self, user_rows: ArrayLike, queries: Sequence[str], item_rows: ArrayLike) -> Floats:
+        """Utility in [0, 1] of items (B,) or (B, K) to B shoppers who typed B texts.
+
+        It is the chance of a click once the shopper looks at the item, and orders items as the shopper would.
+        """
+        users = np.asarray(user_rows, dtype=np.int32)
+        return self._shaped(self.utilities, (users, self.query_rows(queries)), item_rows)
+
+    @staticmethod
+    def _shaped(function: Any, keys: tuple[Ints, ...], item_rows: ArrayLike) -> Floats:
+        items = np.asarray(item_rows, dtype=np.int32)
+        wide = items if items.ndim == 2 else items[:, None]
+        answer: Floats = function(*keys, wide)
+        return answer.reshape(items.shape)
+
+    def grades(self, query_rows: Ints, items: Ints) -> Floats:
+        """Grades of items (B, K) for pool queries (B,): the best over the query's senses."""
+        pool, facts = self.queries, self.items
+        best = np.zeros(items.shape, dtype=np.float32)
+        values = facts.values[items]  # (B, K, 4)
+        for sense in range(SENSES):
+            rows = np.flatnonzero(pool.target[query_rows, sense] >= 0)
+            if not len(rows):
+                continue
+            query, item = query_rows[rows], items[rows]
+            target, brand, value, audience, tier = (
+                column[query, sense][:, None]
+                for column in (pool.target, pool.brand, pool.value, pool.audience, pool.tier)
+            )
+            grade = self.targets[target, facts.type[item]]
+            brand_miss = np.where(target == 0, 0.0, _WRONG_BRAND).astype(np.float32)
+            grade = grade * np.where((brand < 0) | (facts.brand[item] == brand), np.float32(1), brand_miss)
+            value_hit = (value < 0) | (values[rows] == value[:, :, None]).any(axis=2)
+            grade *= np.where(value_hit, np.float32(1), np.float32(_WRONG_VALUE))
+            grade *= _AUDIENCE_GRADES[audience, facts.audience[item]]
+            grade *= np.where((tier < 0) | (facts.tier[item] == tier), np.float32(1), np.float32(_WRONG_TIER))
+            best[rows] = np.maximum(best[rows], grade)
+        best[items < 0] = 0.0
+        return best
+
+    def tastes(self, user_rows: Ints, query_rows: Ints, items: Ints) -> Floats:
+        """Tastes (B, K) of shoppers (B,) who typed pool queries (B,), for items (B, K)."""
+        who, facts = self.shoppers, self.items
+        user = user_rows[:, None]
+        score = np.float32(_QUALITY) * facts.quality[items]
+        score += _PRICE_FIT[who.power[user], facts.tier[items]]
+        named = (self.queries.audience[query_rows] >= 0).any(axis=1)[:, None]
+        score += np.where(named, np.float32(0), self._audience_liking(user_rows, items))
+        loyal = who.loyal_brand[user, facts.department[items]] == facts.brand[items]
+        score += np.where(loyal, who.loyalty[user], np.float32(0))
+        score += (
+            np.float32(_TASTE)
+            * np.einsum("bd,bkd->bk", who.taste[user_rows], facts.style[items])
+            / np.float32(2.45)
+        )
+        score += np.float32(_AFFINITY) * who.affinity[user, facts.category[items]]
+        return score
+
+    def _audience_liking(self, user_rows: Ints, items: Ints) -> Floats:
+        """Gender against women's and men's items, parents and children's, age and seniors'."""
+        who = self.shoppers
+        user, audience = user_rows[:, None], self.items.audience[items]
+        liking = _AUDIENCE_FIT[who.gender[user], audience]
+        kids, senior = AUDIENCES.index("kids"), AUDIENCES.index("senior")
+        liking = np.where(audience == kids, np.where(who.parent[user], 0.3, -1.6), liking)
+        return np.where(audience == senior, np.where(who.age[user] >= 4, 0.9, -0.6), liking).astype(
+            np.float32
+        )
+
+    def utilities(self, user_rows: Ints, query_rows: Ints, items: Ints) -> Floats:
+        """Chance of a click on items (B, K) that are looked at: relevance times taste."""
+        wanted = _BASE + _GRADED * self.grades(query_rows, items) ** np.float32(_GRADE_POWER)
+        liking = _SHARPNESS * (self.tastes(user_rows, query_rows, items) - _THRESHOLD)
+        chance = (wanted / (1.0 + np.exp(-liking))).astype(np.float32)
+        chance[items < 0] = 0.0
+        return chance
+
+
+def save(truth: Truth, folder: Path, facts: dict[str, Any]) -> None:
+    """Write the truth as plain arrays (`*.npz`, no pickle) and its facts as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, owner in _OWNERS.items():
+        part = getattr(truth, name)
+        arrays = {f.name: np.asarray(getattr(part, f.name)) for f in fields(owner)}
+        np.savez(folder / f"{name}.npz", **arrays)
+    np.savez(folder / "market.npz", targets=truth.targets, demand=truth.demand)
+    (folder / "truth.json").write_text(
+        json.dumps({"format": FORMAT, **facts}, indent=2, sort_keys=True) + "\n"
+    )
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path} cannot be read as a part of a truth ({error}); simulate the market again"
+        ) from error
+
+
+def load(folder: str | Path) -> Truth:
+    """Load the truth of a simulated dataset (its folder, or its `truth` folder). Raises DatasetError where there is none."""
+    root = Path(folder)
+    root = root / "truth" if (root / "truth").is_dir() else root
+    note = root / "truth.json"
+    if not note.is_file():
+        raise DatasetError(
+            f"{root} holds no truth (no truth.json); only datasets made by `twinspire simulate` have one"
+        )
+    if json.loads(note.read_text())["format"] != FORMAT:
+        raise DatasetError(f"{note}: this version reads truth format {FORMAT}; simulate the market again")
+    parts: dict[str, Any] = {}
+    for name, owner in _OWNERS.items():
+        arrays: dict[str, Any] = _arrays(root / f"{name}.npz")
+        if "text" in arrays:
+            arrays["text"] = arrays["text"].tolist()
+        parts[name] = owner(**arrays)
+    return Truth(**parts, **_arrays(root / "market.npz"))
