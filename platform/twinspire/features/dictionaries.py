@@ -37,7 +37,13 @@ class Dictionaries:
 
     @classmethod
     def fit(
-        cls, config: FeatureConfig, tokeniser: Tokeniser, items: pl.DataFrame, users: pl.DataFrame | None, queries: pl.Series, id_rows: int
+        cls,
+        config: FeatureConfig,
+        tokeniser: Tokeniser,
+        items: pl.DataFrame,
+        users: pl.DataFrame | None,
+        queries: pl.Series,
+        id_rows: int,
     ) -> Dictionaries:
         """Fit on the catalogue, the users and the distinct queries; `config` is resolved."""
         texts = pl.concat([item_text(items, config), queries.alias("text")])
@@ -62,6 +68,11 @@ class Dictionaries:
     def text(self, texts: pl.Series | list[str]) -> Bags:
         """The text streams of queries or titles, as vocabulary rows."""
         tokens = self.tokeniser.encode(texts)
+        return {stream: self.vocabularies[stream].apply(getattr(tokens, stream)) for stream in STREAMS}
+
+    def text_one(self, text: str) -> Bags:
+        """The text streams of one query: the same rows as `text` gives."""
+        tokens = self.tokeniser.encode_one(text)
         return {stream: self.vocabularies[stream].apply(getattr(tokens, stream)) for stream in STREAMS}
 
     def items(self, items: pl.DataFrame, ids: Ragged) -> Bags:

@@ -74,7 +74,14 @@ class Encoded:
         return cls(folder, EncodedMeta(**json.loads((folder / "meta.json").read_text())))
 
 
-def encode(dataset: Dataset, features: FeatureConfig, log: LogConfig, tokeniser: TokeniserConfig, folder: Path, seed: int) -> tuple[Encoded, Positives]:
+def encode(
+    dataset: Dataset,
+    features: FeatureConfig,
+    log: LogConfig,
+    tokeniser: TokeniserConfig,
+    folder: Path,
+    seed: int,
+) -> tuple[Encoded, Positives]:
     """Encode `dataset` into a new folder; memory is bounded by the catalogue and the positives (28 bytes each).
 
     Errors: ConfigError for a feature that the tables cannot feed, DatasetError for a log without positives.
@@ -86,7 +93,9 @@ def encode(dataset: Dataset, features: FeatureConfig, log: LogConfig, tokeniser:
     clicks = np.bincount(positives.item, minlength=len(dataset.items))
     min_count = next((feature.min_count for feature in config.item if isinstance(feature, Id)), 1)
     ids, id_rows = id_bags(clicks, min_count)
-    dictionaries = Dictionaries.fit(config, Tokeniser(tokeniser), dataset.items, dataset.users, positives.queries, id_rows)
+    dictionaries = Dictionaries.fit(
+        config, Tokeniser(tokeniser), dataset.items, dataset.users, positives.queries, id_rows
+    )
     store = _build_store(dataset, dictionaries, positives, ids)
     store.save(folder / "store")
     (folder / "dictionaries").mkdir()

@@ -74,7 +74,9 @@ def _levels(values: pl.Series) -> pl.Series:
     depth = int(parts.list.len().max() or 0)  # type: ignore[arg-type]
     frame = pl.DataFrame({"parts": parts})
     prefixes = [
-        pl.when(pl.col("parts").list.len() > level).then(pl.col("parts").list.head(level + 1).list.join(SEPARATOR)).alias(str(level))
+        pl.when(pl.col("parts").list.len() > level)
+        .then(pl.col("parts").list.head(level + 1).list.join(SEPARATOR))
+        .alias(str(level))
         for level in range(depth)
     ]
     if not prefixes:

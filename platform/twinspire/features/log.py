@@ -31,9 +31,13 @@ class LogConfig(BaseModel):
     events: tuple[Literal["click", "cart", "purchase"], ...] = Field(("click", "cart", "purchase"), min_length=1)
     until: datetime | None = Field(None, description="use interactions before this time (UTC) only")
     holdout_days: float = Field(0, ge=0, description="leave out the log's last days, for `evaluate`")
-    validation_share: float = Field(0.1, gt=0, lt=0.9, description="latest share of positives that decides when to stop")
+    validation_share: float = Field(
+        0.1, gt=0, lt=0.9, description="latest share of positives that decides when to stop"
+    )
     validation_cap: int = Field(5_000, ge=1, description="validation positives that are looked at")
-    half_life_days: float | None = Field(None, gt=0, description="a positive this old weighs half; null: age is ignored")
+    half_life_days: float | None = Field(
+        None, gt=0, description="a positive this old weighs half; null: age is ignored"
+    )
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,18 @@ def read_positives(dataset: Dataset, config: LogConfig) -> Positives:
     frame = frame.join(items, on="item_id", how="left", maintain_order="left")
     queries = frame["query"].unique(maintain_order=True)
     users = _user_ids(dataset, frame)
-    frame = frame.join(pl.DataFrame({"query": queries}).with_row_index("query_row"), on="query", how="left", maintain_order="left")
-    frame = frame.join(pl.DataFrame({"user_id": users}).with_row_index("user"), on="user_id", how="left", maintain_order="left")
+    frame = frame.join(
+        pl.DataFrame({"query": queries}).with_row_index("query_row"),
+        on="query",
+        how="left",
+        maintain_order="left",
+    )
+    frame = frame.join(
+        pl.DataFrame({"user_id": users}).with_row_index("user"),
+        on="user_id",
+        how="left",
+        maintain_order="left",
+    )
     user = frame["user"].cast(pl.Int32).fill_null(-1).to_numpy()
     item = frame["item"].cast(pl.Int32).to_numpy()
     time = frame["timestamp"].dt.epoch("us").to_numpy()
@@ -122,7 +136,13 @@ def search_log(interactions: pl.LazyFrame, events: tuple[str, ...]) -> pl.DataFr
 def _collect(dataset: Dataset, config: LogConfig) -> pl.DataFrame:
     if dataset.interactions is None:
         return pl.DataFrame(
-            schema={"timestamp": pl.Datetime("us", "UTC"), "query": pl.String, "item_id": pl.String, "user_id": pl.String, "searched": pl.Datetime("us", "UTC")}
+            schema={
+                "timestamp": pl.Datetime("us", "UTC"),
+                "query": pl.String,
+                "item_id": pl.String,
+                "user_id": pl.String,
+                "searched": pl.Datetime("us", "UTC"),
+            }
         )
     interactions = dataset.interactions
     until = cut_time(dataset, config)
@@ -145,7 +165,11 @@ def _user_ids(dataset: Dataset, frame: pl.DataFrame) -> pl.Series:
 
 
 def _histories(
-    user: NDArray[np.int32], item: NDArray[np.int32], time: NDArray[np.int64], searched: NDArray[np.int64], users: int
+    user: NDArray[np.int32],
+    item: NDArray[np.int32],
+    time: NDArray[np.int64],
+    searched: NDArray[np.int64],
+    users: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """Each user's events in time order, and where each positive's history stops in them."""
     known = np.flatnonzero(user >= 0)

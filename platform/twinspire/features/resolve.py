@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from twinspire.errors import ConfigError
-from twinspire.features.spec import Category, FeatureConfig, History, Id, ItemFeature, NgramBag, Number, QueryFeature
+from twinspire.features.spec import (
+    Category,
+    FeatureConfig,
+    History,
+    Id,
+    ItemFeature,
+    NgramBag,
+    Number,
+    QueryFeature,
+)
 
 if TYPE_CHECKING:
     import numpy as np

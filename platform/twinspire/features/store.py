@@ -82,10 +82,12 @@ class FeatureStore:
         """Memory-map what `save` wrote."""
         meta: dict[str, Any] = json.loads((folder / "store.json").read_text())
         sides = {
-            side: {name: Ragged.load(folder / side / name) for name in names} for side, names in meta["features"].items()
+            side: {name: Ragged.load(folder / side / name) for name in names}
+            for side, names in meta["features"].items()
         }
         events = Events(
-            np.load(folder / "events.items.npy", mmap_mode="r"), np.load(folder / "events.offsets.npy", mmap_mode="r")
+            np.load(folder / "events.items.npy", mmap_mode="r"),
+            np.load(folder / "events.offsets.npy", mmap_mode="r"),
         )
         histories = {name: (feature, length) for name, (feature, length) in meta["histories"].items()}
         return cls(**sides, events=events, histories=histories, n_items=meta["n_items"])

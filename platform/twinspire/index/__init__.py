@@ -1,0 +1,1 @@
+"""Embed the catalogue, build, measure and search the index."""

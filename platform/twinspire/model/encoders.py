@@ -12,25 +12,30 @@ if TYPE_CHECKING:
 
 
 class BagEncoder(nn.Module):
-    """The mean of a bag's rows of an embedding table; an empty bag is the zero vector.
+    """The mean of a bag's rows of the table named `table`; an empty bag is the zero vector.
 
-    The table may be shared with other encoders. `dropout` empties whole bags while training, so that the tower learns to
+    Tables are shared between encoders, so they are handed in. `dropout` empties whole bags while training, so that the tower learns to
     do without the feature. `gain` is a learnt factor.
     """
 
-    def __init__(self, table: nn.EmbeddingBag, *, dropout: float = 0.0) -> None:
+    def __init__(self, table: str, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.table = table
+        self.table = table_key(table)
         self.dropout = dropout
         self.gain = nn.Parameter(torch.ones(()))
 
-    def forward(self, bag: Bag) -> torch.Tensor:
+    def forward(self, bag: Bag, tables: nn.ModuleDict) -> torch.Tensor:
         """Bag of B rows to (B, D)."""
-        vectors = self.table(bag.rows, bag.offsets) * self.gain
+        vectors = tables[self.table](bag.rows, bag.offsets) * self.gain
         if self.training and self.dropout:
             keep = torch.rand(len(vectors), 1, device=vectors.device) >= self.dropout
             vectors = vectors * keep
         return vectors  # type: ignore[no-any-return]
+
+
+def table_key(name: str) -> str:
+    """The name of a table as torch allows it in a ModuleDict."""
+    return name.replace(".", "/")
 
 
 def make_table(rows: int, dim: int, *, scale: torch.Tensor | float, sparse: bool) -> nn.EmbeddingBag:

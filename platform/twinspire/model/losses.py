@@ -64,7 +64,11 @@ def log_expected_count(
 
 
 def softmax_loss(
-    scores: torch.Tensor, negatives: torch.Tensor, weight: torch.Tensor, temperature: float, log_q: torch.Tensor
+    scores: torch.Tensor,
+    negatives: torch.Tensor,
+    weight: torch.Tensor,
+    temperature: float,
+    log_q: torch.Tensor,
 ) -> torch.Tensor:
     """Sampled softmax: mean over queries of -log p(positive | candidates).
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional
 
-from twinspire.model.encoders import BagEncoder, make_table
+from twinspire.model.encoders import BagEncoder, make_table, table_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,19 +57,19 @@ class Architecture(BaseModel):
 class Tower(nn.Module):
     """Features of B examples to H unit vectors each, (B, H, D)."""
 
-    def __init__(self, encoders: Mapping[str, BagEncoder], config: ModelConfig, heads: int) -> None:
+    def __init__(self, slots: Sequence[FeatureSlot], config: ModelConfig, heads: int) -> None:
         super().__init__()
-        self.names = list(encoders)
-        self.encoders = nn.ModuleList(encoders.values())
+        self.names = [slot.feature for slot in slots]
+        self.encoders = nn.ModuleList(BagEncoder(slot.table, dropout=slot.dropout) for slot in slots)
         self.heads, self.hidden, self.skip = heads, config.hidden, config.skip
-        self.project = nn.Linear(len(encoders) * config.dim, heads * config.hidden)
+        self.project = nn.Linear(len(slots) * config.dim, heads * config.hidden)
         self.head_weight = nn.Parameter(torch.empty(heads, config.hidden, config.dim))
         self.head_bias = nn.Parameter(torch.zeros(heads, config.dim))
         nn.init.normal_(self.head_weight, std=config.hidden**-0.5 * (0.1 if config.skip else 1.0))
 
-    def forward(self, features: Features) -> torch.Tensor:
+    def forward(self, features: Features, tables: nn.ModuleDict) -> torch.Tensor:
         """Feature name to Bag of B rows, for each name the tower knows; gives (B, H, D)."""
-        vectors = [encoder(features[name]) for name, encoder in zip(self.names, self.encoders, strict=True)]
+        vectors = [encoder(features[name], tables) for name, encoder in zip(self.names, self.encoders, strict=True)]
         hidden = torch.relu(self.project(torch.cat(vectors, dim=1)))  # (B, H * hidden)
         hidden = hidden.view(-1, self.heads, self.hidden)
         if self.heads == 1:
@@ -85,7 +85,11 @@ class TwoTower(nn.Module):
     """Query tower and item tower over shared tables."""
 
     def __init__(
-        self, architecture: Architecture, *, scales: Mapping[str, torch.Tensor | float] | None = None, sparse: bool = False
+        self,
+        architecture: Architecture,
+        *,
+        scales: Mapping[str, torch.Tensor | float] | None = None,
+        sparse: bool = False,
     ) -> None:
         """`scales` gives the initial row lengths of a table, a number or (V,); 1 where it is silent."""
         super().__init__()
@@ -93,27 +97,21 @@ class TwoTower(nn.Module):
         scales = scales or {}
         self.tables = nn.ModuleDict(
             {
-                name.replace(".", "/"): make_table(rows, config.dim, scale=scales.get(name, 1.0), sparse=sparse)
+                table_key(name): make_table(rows, config.dim, scale=scales.get(name, 1.0), sparse=sparse)
                 for name, rows in architecture.tables.items()
             }
         )
-        self.query_tower = Tower(self._encoders(architecture.query), config, config.heads)
-        self.item_tower = Tower(self._encoders(architecture.item), config, 1)
+        self.query_tower = Tower(architecture.query, config, config.heads)
+        self.item_tower = Tower(architecture.item, config, 1)
 
-    def _encoders(self, slots: Sequence[FeatureSlot]) -> dict[str, BagEncoder]:
-        encoders = {}
-        for slot in slots:
-            table = self.tables[slot.table.replace(".", "/")]
-            assert isinstance(table, nn.EmbeddingBag)
-            encoders[slot.feature] = BagEncoder(table, dropout=slot.dropout)
-        return encoders
+    def queries(self, features: Features) -> torch.Tensor:
+        """Features of B queries (and their shoppers) to (B, H, D)."""
+        return self.query_tower(features, self.tables)  # type: ignore[no-any-return]
+
+    def items(self, features: Features) -> torch.Tensor:
+        """Features of M items to (M, D)."""
+        return self.item_tower(features, self.tables)[:, 0]  # type: ignore[no-any-return]
 
     def forward(self, queries: Features, items: Features) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of B queries and M items to (B, H, D) and (M, D)."""
-        return self.query_tower(queries), self.item_tower(items)[:, 0]
-
-    @property
-    def dense_parameters(self) -> list[nn.Parameter]:
-        """All parameters but the embedding tables."""
-        tables = {id(parameter) for parameter in self.tables.parameters()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in tables]
+        return self.queries(queries), self.items(items)

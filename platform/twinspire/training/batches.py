@@ -17,7 +17,11 @@ Columns = dict[str, "NDArray[np.generic]"]
 
 
 def shuffled_with_negatives(
-    rows: Mapping[str, NDArray[np.generic]], config: NegativeConfig, batch_size: int, items: int, rng: np.random.Generator
+    rows: Mapping[str, NDArray[np.generic]],
+    config: NegativeConfig,
+    batch_size: int,
+    items: int,
+    rng: np.random.Generator,
 ) -> Columns:
     """Shuffle L rows and deal each its part of its batch's shared negatives.
 

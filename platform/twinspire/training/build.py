@@ -21,7 +21,9 @@ def architecture(dictionaries: Dictionaries, config: ModelConfig) -> Architectur
     features = dictionaries.config
     assert features.query != "auto"
     assert features.item != "auto"
-    query = tuple(_slot(feature, "user" if feature.kind in ("category", "number") else "query") for feature in features.query)
+    query = tuple(
+        _slot(feature, "user" if feature.kind in ("category", "number") else "query") for feature in features.query
+    )
     item = tuple(_slot(feature, "item") for feature in features.item)
     used = {slot.table for slot in query + item}
     tables = {name: rows for name, rows in dictionaries.table_sizes.items() if name in used}

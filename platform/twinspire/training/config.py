@@ -41,7 +41,9 @@ class TrainingConfig(BaseModel):
     refit: bool = Field(True, description="train again on all positives, for as many rounds as were best")
     optimiser: Literal["adagrad"] = "adagrad"
     learning_rate: float = Field(0.01, gt=0)
-    schedule: Literal["linear", "constant"] = Field("linear", description="linear: the rate falls to zero over `rounds`")
+    schedule: Literal["linear", "constant"] = Field(
+        "linear", description="linear: the rate falls to zero over `rounds`"
+    )
     workers: int = Field(1, ge=1, le=4096, description="Ray Train workers")
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(0, ge=0, description="CPU threads a worker; 0: its share of the machine")

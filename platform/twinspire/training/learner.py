@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from twinspire.model import hinge_loss, log_expected_count, negative_mask, soft_dot_product, softmax_loss, to_bags
+from twinspire.model import (
+    hinge_loss,
+    log_expected_count,
+    negative_mask,
+    soft_dot_product,
+    softmax_loss,
+    to_bags,
+)
 from twinspire.training.batches import candidates
 
 if TYPE_CHECKING:
@@ -28,7 +35,13 @@ class Learner:
     """
 
     def __init__(
-        self, model: nn.Module, store: FeatureStore, clicks: NDArray[np.float64], config: Config, steps: int, device: str = "cpu"
+        self,
+        model: nn.Module,
+        store: FeatureStore,
+        clicks: NDArray[np.float64],
+        config: Config,
+        steps: int,
+        device: str = "cpu",
     ) -> None:
         self.model, self.store, self.config, self.device = model, store, config, device
         share = torch.from_numpy(clicks / max(float(clicks.sum()), 1e-9)).float()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from twinspire.features.encode import Encoded
     from twinspire.features.store import FeatureStore
     from twinspire.model import TwoTower
 
@@ -33,14 +34,25 @@ def item_vectors(model: TwoTower, store: FeatureStore, rows: NDArray[np.integer]
     """Vectors of these items, (M, D)."""
     return torch.cat(
         [
-            model.item_tower(to_bags(store.item_features(rows[start : start + 4 * BATCH]), device))[:, 0]
+            model.items(to_bags(store.item_features(rows[start : start + 4 * BATCH]), device))
             for start in range(0, len(rows), 4 * BATCH)
         ]
     )
 
 
 @torch.inference_mode()
-def validate(model: TwoTower, store: FeatureStore, window: pl.DataFrame, seed: int, device: str = "cpu") -> ValidationMetrics:
+def query_vectors(model: TwoTower, encoded: Encoded, count: int) -> NDArray[np.float32]:
+    """Vectors (Q, H, D) of up to `count` validation queries with their shoppers; what the index is measured with."""
+    window = encoded.validation.head(count)
+    columns = (window[name].to_numpy() for name in ("query", "user", "stop"))
+    vectors: NDArray[np.float32] = model.queries(to_bags(encoded.store.query_features(*columns))).numpy()
+    return vectors
+
+
+@torch.inference_mode()
+def validate(
+    model: TwoTower, store: FeatureStore, window: pl.DataFrame, seed: int, device: str = "cpu"
+) -> ValidationMetrics:
     """Rank each positive's item for its query and shopper. The model is left in training mode if it was."""
     was_training = model.training
     model.eval()
@@ -52,7 +64,7 @@ def validate(model: TwoTower, store: FeatureStore, window: pl.DataFrame, seed: i
     for start in range(0, len(window), BATCH):
         part = slice(start, start + BATCH)
         features = store.query_features(columns["query"][part], columns["user"][part], columns["stop"][part])
-        scores = best_head(model.query_tower(to_bags(features, device)), items)
+        scores = best_head(model.queries(to_bags(features, device)), items)
         own = scores.gather(1, torch.from_numpy(target[part]).to(device)[:, None])
         ranks.append(1 + (scores > own).sum(1).cpu().numpy())
     model.train(was_training)

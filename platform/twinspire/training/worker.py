@@ -118,7 +118,14 @@ class _Worker:
             model.load_state_dict(self._restored["model"])
         rows = self.encoded.meta.training if part == "training" else self.encoded.meta.positives
         wrapped = ray.train.torch.prepare_model(model, move_to_device=False) if self.world > 1 else model
-        self.learner = Learner(wrapped, self.store, self.encoded.clicks(part), self.config, self._steps(rows) * rounds, self.device)
+        self.learner = Learner(
+            wrapped,
+            self.store,
+            self.encoded.clicks(part),
+            self.config,
+            self._steps(rows) * rounds,
+            self.device,
+        )
         if self._restored:
             self.learner.optimiser.load_state_dict(self._restored["optimiser"])
             self.learner.schedule.load_state_dict(self._restored["schedule"])
@@ -175,7 +182,7 @@ class _Worker:
     def _save(self, folder: Path) -> None:
         module = self._module() if hasattr(self, "learner") else self._restored_module()
         state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-        save_file(_distinct(state), folder / "model.safetensors")
+        save_file(state, folder / "model.safetensors")
         (folder / "progress.json").write_text(json.dumps(asdict(self.progress)))
         if self.progress.phase != "done":
             torch.save(
@@ -215,21 +222,15 @@ class _Worker:
         now = time.monotonic()
         if self.rank == 0 and now - self._told > LOG_EVERY_SECONDS:
             self._told = now
-            state = {"phase": self.progress.phase, "done": self.progress.round + share, "rounds": rounds, "mrr": self.progress.best_mrr}
+            state = {
+                "phase": self.progress.phase,
+                "done": self.progress.round + share,
+                "rounds": rounds,
+                "mrr": self.progress.best_mrr,
+            }
             path = Path(self.settings["progress_file"])
             path.with_suffix(".new").write_text(json.dumps(state))
             path.with_suffix(".new").replace(path)
-
-
-def _distinct(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Shared tables appear under several names; keep the first."""
-    seen: set[int] = set()
-    kept = {}
-    for name, tensor in state.items():
-        if tensor.data_ptr() not in seen or tensor.numel() == 0:
-            seen.add(tensor.data_ptr())
-            kept[name] = tensor
-    return kept
 
 
 @contextmanager

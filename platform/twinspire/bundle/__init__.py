@@ -1,0 +1,7 @@
+"""The one servable: save, verify, load, search, score."""
+
+from twinspire.bundle.bundle import Bundle, Results
+from twinspire.bundle.manifest import Manifest
+from twinspire.bundle.write import Parts, write_bundle
+
+__all__ = ["Bundle", "Manifest", "Parts", "Results", "write_bundle"]

@@ -1,0 +1,148 @@
+"""The one servable (5.2.1): query tower, index, id map and feature dictionaries in one object, from one folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file
+
+from twinspire.bundle.manifest import Manifest
+from twinspire.errors import BundleError
+from twinspire.features.dictionaries import Dictionaries
+from twinspire.features.query import Event, Query, Shopper
+from twinspire.features.request import RequestEncoder
+from twinspire.features.spec import History
+from twinspire.index.vectors import VectorIndex
+from twinspire.model import TwoTower, to_bags
+from twinspire.ragged import Ragged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+MAX_HISTORY_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Of B queries the K best: `items` (B, K) i32 rows, -1 where short; `scores` (B, K) f32; `heads` (B, K) i8."""
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    heads: NDArray[np.int8]
+
+
+class Bundle:
+    """A loaded bundle. Immutable; `search` and `score` may be called from any thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        encoder: RequestEncoder,
+        model: TwoTower,
+        index: VectorIndex,
+        items: pl.DataFrame,
+    ) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.encoder, self.model, self.index = encoder, model, index
+        self.items = items
+        self.item_ids: list[str] = items["item_id"].to_list()
+
+    @classmethod
+    def load(cls, folder: str | Path, *, verify: bool = True, device: str = "cpu") -> Bundle:
+        """Load a bundle folder.
+
+        Errors: BundleError for a missing, damaged or unfit bundle; EnvironmentProblem for a device that is not there.
+        """
+        folder = Path(folder)
+        manifest = Manifest.read(folder)
+        if verify:
+            manifest.verify(folder)
+        dictionaries = Dictionaries.load(folder)
+        if dictionaries.tokeniser.fingerprint != manifest.tokeniser_fingerprint:
+            raise BundleError(
+                f"{folder}: made with tokeniser {manifest.tokeniser_version} ({manifest.tokeniser_fingerprint[:12]}), this is "
+                f"{dictionaries.tokeniser.version} ({dictionaries.tokeniser.fingerprint[:12]}); fit again"
+            )
+        model = TwoTower(manifest.architecture)
+        try:
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except RuntimeError as error:
+            raise BundleError(
+                f"{folder}: model.safetensors does not fit the manifest ({str(error).splitlines()[0]})"
+            ) from None
+        index = VectorIndex.load(folder / "index.faiss", manifest.index.parameters, device)
+        items = pl.read_parquet(folder / "items.parquet")
+        if index.size != len(items) or index.index.d != manifest.dimensions:
+            raise BundleError(
+                f"{folder}: the index holds {index.size} x {index.index.d}, the catalogue {len(items)} x {manifest.dimensions}"
+            )
+        encoder = RequestEncoder(
+            dictionaries,
+            pl.read_parquet(folder / "users.parquet"),
+            _rows(items["item_id"]),
+            _history_bags(folder, dictionaries),
+        )
+        return cls(folder, manifest, encoder, model.eval(), index, items)
+
+    @torch.inference_mode()
+    def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """Query vectors (B, H, D)."""
+        return self.model.queries(to_bags(self.encoder.encode(queries))).numpy()
+
+    def search(self, queries: Sequence[Query], k: int) -> Results:
+        """The K best items of each query for its shopper."""
+        scores, rows, heads = self.index.search(self.embed(queries), k)
+        return Results(rows.astype(np.int32), scores, heads)
+
+    def score(self, queries: Sequence[Query], items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What `search` ranks by, computed exactly: of B queries and B item rows, (B,)."""
+        vectors = torch.from_numpy(np.array(self.item_vectors[items]))
+        products = torch.einsum("bhd,bd->bh", torch.from_numpy(self.embed(queries)), vectors)
+        return products.amax(dim=1).numpy()
+
+    @cached_property
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Vectors of all items (n, D), memory-mapped."""
+        vectors: NDArray[np.float32] = np.load(self.folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False)
+        return vectors
+
+    @property
+    def item_rows(self) -> dict[str, int]:
+        """Item id to row."""
+        return self.encoder.item_rows  # type: ignore[return-value]
+
+    @cached_property
+    def users(self) -> pl.DataFrame:
+        """What the bundle remembers of shoppers: user_id, profile columns, history (item rows, oldest first)."""
+        return pl.read_parquet(self.folder / "users.parquet")
+
+    def shoppers(self, count: int) -> list[Shopper]:
+        """Some remembered shoppers, those with the longest histories first, for pages and demonstrations."""
+        profile = [column for column in self.users.columns if column not in ("user_id", "history")]
+        chosen = self.users.sort(pl.col("history").list.len(), descending=True, maintain_order=True).head(count)
+        return [
+            Shopper(
+                user_id=row["user_id"],
+                profile={column: row[column] for column in profile if row[column] is not None},
+                history=[Event(self.item_ids[item]) for item in row["history"][-MAX_HISTORY_SHOWN:]],
+            )
+            for row in chosen.iter_rows(named=True)
+        ]
+
+
+def _rows(item_ids: pl.Series) -> dict[str, int]:
+    return {item: row for row, item in enumerate(item_ids)}
+
+
+def _history_bags(folder: Path, dictionaries: Dictionaries) -> dict[str, Ragged]:
+    tables = {feature.table("query") for feature in dictionaries.config.query if isinstance(feature, History)}
+    return {table: Ragged.load(folder / "history" / table, mmap=False) for table in tables}

@@ -1,0 +1,154 @@
+"""Write a bundle: into a folder beside the target, then renamed, so that a half-written bundle is never seen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from safetensors.torch import save_file
+
+import twinspire
+from twinspire.bundle.manifest import MANIFEST, Manifest, checksums
+from twinspire.errors import BundleError
+from twinspire.features.spec import Category, History, Number
+from twinspire.text import Tokeniser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from twinspire.dataset import Dataset
+    from twinspire.features.encode import Encoded
+    from twinspire.features.log import Positives
+    from twinspire.index.build import IndexSpec
+    from twinspire.index.vectors import VectorIndex
+    from twinspire.model import Architecture, TwoTower
+
+SHOWN = ("item_id", "title", "brand", "category", "price")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a fit made, to be written as one bundle."""
+
+    dataset: Dataset
+    encoded: Encoded
+    positives: Positives
+    architecture: Architecture
+    model: TwoTower
+    vectors: NDArray[np.float32]
+    index: VectorIndex
+    index_spec: IndexSpec
+    config: dict[str, Any]
+    training: dict[str, Any]
+    run_id: str | None
+
+
+def write_bundle(parts: Parts, target: Path) -> Manifest:
+    """Write the bundle `target`, replacing one that is there."""
+    with _beside(target) as folder:
+        dictionaries = parts.encoded.dictionaries
+        dictionaries.save(folder)
+        save_file(parts.model.state_dict(), folder / "model.safetensors")
+        parts.index.save(folder / "index.faiss")
+        np.save(folder / "item_vectors.npy", parts.vectors)
+        _items(parts).write_parquet(folder / "items.parquet")
+        _users(parts).write_parquet(folder / "users.parquet")
+        _queries(parts).write_parquet(folder / "queries.parquet")
+        _save_history(parts, folder)
+        manifest = _manifest(parts, target.name, dictionaries.tokeniser, folder)
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+    return manifest
+
+
+def _manifest(parts: Parts, name: str, tokeniser: Tokeniser, folder: Path) -> Manifest:
+    meta = parts.encoded.meta
+    created = datetime.now(UTC)
+    return Manifest(
+        name=name,
+        version=created.strftime("%Y%m%dT%H%M%SZ"),
+        created=created.isoformat(),
+        twinspire=twinspire.__version__,
+        architecture=parts.architecture,
+        config=parts.config,
+        tokeniser_version=tokeniser.version,
+        tokeniser_fingerprint=tokeniser.fingerprint,
+        dataset_fingerprint=meta.fingerprint,
+        items=len(parts.vectors),
+        positives=meta.positives,
+        trained_until=meta.trained_until,
+        index=parts.index_spec,
+        training=parts.training,
+        mlflow_run_id=parts.run_id,
+        files=checksums(folder),
+    )
+
+
+def _items(parts: Parts) -> pl.DataFrame:
+    """What is shown of an item, and its clicks in training."""
+    items = parts.dataset.items
+    clicks = np.bincount(parts.positives.item, minlength=len(items)).astype(np.int64)
+    return items.select([column for column in SHOWN if column in items.columns]).with_columns(
+        pl.Series("clicks", clicks)
+    )
+
+
+def _users(parts: Parts) -> pl.DataFrame:
+    """Profile columns that the query tower reads, and each user's last events."""
+    positives, features = parts.positives, parts.encoded.dictionaries.config
+    columns = [feature.column for feature in features.query if isinstance(feature, Category | Number)]
+    stops = positives.event_offsets[1:]
+    starts = np.maximum(positives.event_offsets[:-1], stops - features.history_length)
+    owner = np.repeat(np.arange(len(stops)), stops - starts)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(stops - starts) - (stops - starts), stops - starts)
+    events = pl.DataFrame({"user": owner, "history": positives.event_items[np.repeat(starts, stops - starts) + within]})
+    histories = events.group_by("user", maintain_order=True).agg("history")
+    users = pl.DataFrame({"user_id": positives.user_ids, "user": np.arange(len(stops))}).join(
+        histories, on="user", how="left", maintain_order="left"
+    )
+    if parts.dataset.users is not None and columns:
+        users = users.join(
+            parts.dataset.users.select("user_id", *columns), on="user_id", how="left", maintain_order="left"
+        )
+    return users.drop("user").with_columns(pl.col("history").cast(pl.List(pl.Int32)).fill_null([]))
+
+
+def _queries(parts: Parts) -> pl.DataFrame:
+    """Training queries in normal form and how often each was clicked: for slices, and to say what is known."""
+    clicks = np.bincount(parts.positives.query, minlength=len(parts.positives.queries)).astype(np.int64)
+    return pl.DataFrame({"query": parts.positives.queries, "clicks": clicks})
+
+
+def _save_history(parts: Parts, folder: Path) -> None:
+    (folder / "history").mkdir()
+    store = parts.encoded.store
+    for table in {f.table("query") for f in parts.encoded.dictionaries.config.query if isinstance(f, History)}:
+        store.items[table].save(folder / "history" / table)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A new folder beside `target` that takes its place at the end; nothing is left where writing fails."""
+    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise BundleError(f"{target}: exists and is no bundle; give --out another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.with_name(f".{target.name}.{os.getpid()}.new")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+        old = target.with_name(f".{target.name}.{os.getpid()}.old")
+        if target.exists():
+            target.rename(old)
+        folder.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,68 @@
+"""Reading and writing the Parquet tables of `search` and `score`, with errors that name the table and the row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from twinspire.errors import DatasetError
+from twinspire.features.query import Query, Shopper
+from twinspire.text import normalise_column
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_table(path: Path, name: str, required: tuple[str, ...]) -> pl.DataFrame:
+    """Read `required` string columns and `user_id` where there is one.
+
+    Errors: DatasetError for an unreadable file, a missing column, a column of another type, or an empty query.
+    """
+    try:
+        frame = pl.read_parquet(path)
+    except FileNotFoundError:
+        raise DatasetError(f"{name}: {path} does not exist") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DatasetError(f"{name}: {path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    for column in required:
+        if column not in frame.columns:
+            raise DatasetError(f"{name}: {path} has no column {column!r}; it has {', '.join(frame.columns)}")
+    columns = [*required, *(["user_id"] if "user_id" in frame.columns else [])]
+    for column in columns:
+        dtype = frame.schema[column]
+        if not (dtype in (pl.String, pl.Categorical, pl.Null) or dtype.is_integer() or isinstance(dtype, pl.Enum)):
+            raise DatasetError(f"{name}: column {column!r} is {dtype}; it must be text")
+    frame = frame.select(pl.col(column).cast(pl.String) for column in columns)
+    _refuse_empty(frame, name)
+    return frame if "user_id" in columns else frame.with_columns(pl.lit(None, pl.String).alias("user_id"))
+
+
+def queries(frame: pl.DataFrame) -> list[Query]:
+    """Rows with `query` and `user_id` as queries."""
+    return [
+        Query(text, Shopper(user_id=user) if user is not None else None)
+        for text, user in zip(frame["query"], frame["user_id"], strict=True)
+    ]
+
+
+def write_table(frame: pl.DataFrame, path: Path) -> None:
+    """Write beside, then rename.
+
+    Errors: DatasetError where the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.write_parquet(beside)
+        beside.replace(path)
+    except OSError as error:
+        raise DatasetError(f"--out {path}: {error.strerror}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _refuse_empty(frame: pl.DataFrame, name: str) -> None:
+    empty = (normalise_column(frame["query"].fill_null("")) == "").arg_true()
+    if len(empty):
+        raise DatasetError(f"{name}: row {empty[0]} has an empty query ({len(empty)} such rows); remove them")
