@@ -41,9 +41,8 @@ def fit(data: Path, out: Path, config: Config, *, quarantine: Path | None = None
         encoded, positives = encode(
             source, config.features, config.log, config.text, work / "encoded", config.training.seed
         )
-        console.print(
-            f"{encoded.meta.positives:,} positives of {len(positives.queries):,} queries over {len(source.items):,} items"
-        )
+        queries, items = len(positives.queries), len(source.items)
+        console.print(f"{encoded.meta.positives:,} positives of {queries:,} queries over {items:,} items")
         params = flatten(json.loads(config.model_dump_json()))
         uri, run_id = start_run(
             config.training.experiment, out.name, params, {"dataset_fingerprint": source.fingerprint}

@@ -68,9 +68,10 @@ class Bundle:
             manifest.verify(folder)
         dictionaries = Dictionaries.load(folder)
         if dictionaries.tokeniser.fingerprint != manifest.tokeniser_fingerprint:
+            theirs, ours = manifest.tokeniser_fingerprint[:12], dictionaries.tokeniser.fingerprint[:12]
             raise BundleError(
-                f"{folder}: made with tokeniser {manifest.tokeniser_version} ({manifest.tokeniser_fingerprint[:12]}), this is "
-                f"{dictionaries.tokeniser.version} ({dictionaries.tokeniser.fingerprint[:12]}); fit again"
+                f"{folder}: made with tokeniser {manifest.tokeniser_version} ({theirs}), "
+                f"this is {dictionaries.tokeniser.version} ({ours}); fit again"
             )
         model = TwoTower(manifest.architecture)
         try:
@@ -82,9 +83,8 @@ class Bundle:
         index = VectorIndex.load(folder / "index.faiss", manifest.index.parameters, device)
         items = pl.read_parquet(folder / "items.parquet")
         if index.size != len(items) or index.index.d != manifest.dimensions:
-            raise BundleError(
-                f"{folder}: the index holds {index.size} x {index.index.d}, the catalogue {len(items)} x {manifest.dimensions}"
-            )
+            held, wanted = f"{index.size} x {index.index.d}", f"{len(items)} x {manifest.dimensions}"
+            raise BundleError(f"{folder}: the index holds {held}, the catalogue {wanted}; copy the bundle again")
         encoder = RequestEncoder(
             dictionaries,
             pl.read_parquet(folder / "users.parquet"),

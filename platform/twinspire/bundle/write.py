@@ -7,7 +7,6 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +17,10 @@ import twinspire
 from twinspire.bundle.manifest import MANIFEST, Manifest, checksums
 from twinspire.errors import BundleError
 from twinspire.features.spec import Category, History, Number
-from twinspire.text import Tokeniser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from twinspire.index.build import IndexSpec
     from twinspire.index.vectors import VectorIndex
     from twinspire.model import Architecture, TwoTower
+    from twinspire.text import Tokeniser
 
 SHOWN = ("item_id", "title", "brand", "category", "price")
 

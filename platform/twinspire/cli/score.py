@@ -48,7 +48,8 @@ def command(bundle: Path, path: Path, out: Path) -> None:
     if len(unknown):
         row = unknown[0]
         raise DatasetError(
-            f"pairs: row {row}: item_id {table['item_id'][row]!r} is not in the bundle ({len(unknown)} such rows); remove them or fit again"
+            f"pairs: row {row}: item_id {table['item_id'][row]!r} is not in the bundle ({len(unknown)} such rows); "
+            "remove them or fit again"
         )
     rows, asked = items.to_numpy(), queries(table)
     scores = np.zeros(len(asked), np.float32)

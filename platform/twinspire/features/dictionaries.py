@@ -1,4 +1,5 @@
-"""The feature dictionaries: everything that turns text and column values into table rows. One object, kept in the bundle.
+"""The feature dictionaries: everything that turns text and column values into table rows. One object, kept in the
+bundle.
 
 Training, indexing and serving hold the same dictionaries, so that a value means the same row everywhere (5.1.1).
 """
@@ -9,7 +10,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from twinspire.features.encodings import CategoryEncoding, Encoding, NumberEncoding, load_encoding
@@ -18,6 +18,8 @@ from twinspire.text import Tokeniser, TokeniserConfig, Vocabulary, count
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
 
     from twinspire.features.store import Bags
     from twinspire.ragged import Ragged
@@ -137,7 +139,8 @@ def item_text(items: pl.DataFrame, config: FeatureConfig) -> pl.Series:
 
 
 def token_weights(counts: np.ndarray, smoothing: float = 1e-3) -> np.ndarray:
-    """How much a token says, (V,) in (0, 1]: a / (a + p), the weights of SIF (Arora et al. 2017); row 0 weighs nothing."""
+    """How much a token says, (V,) in (0, 1]: a / (a + p), the weights of SIF (Arora et al. 2017); row 0 weighs
+    nothing."""
     share = counts / max(int(counts.sum()), 1)
     weights = smoothing / (smoothing + share)
     weights[0] = 0

@@ -1,4 +1,5 @@
-"""Encode a dataset once: columns to arrays, the log to rows of ids. What training reads is this folder, not the tables."""
+"""Encode a dataset once: columns to arrays, the log to rows of ids. What training reads is this folder, not the
+tables."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class EncodedMeta:
 class Encoded:
     """An encoded dataset: a folder with `store/`, `dictionaries/`, `rows/` and `meta.json`.
 
-    `rows/training` and `rows/all` are part files of query, user, item (i32), stop (i64), weight (f32), in random order: the
+    `rows/training` and `rows/all` are part files of query, user, item (i32), stop (i64), weight (f32), in random
+    order: the
     positives before the validation window, and every positive. `rows/validation.parquet` is the window.
     """
 
@@ -66,7 +68,8 @@ class Encoded:
 
     def clicks(self, part: str) -> np.ndarray:
         """Weighted positives of each item, (n,) f64, in `training` or `all`."""
-        return np.load(self.folder / f"clicks.{part}.npy")
+        clicks: np.ndarray = np.load(self.folder / f"clicks.{part}.npy")
+        return clicks
 
     @classmethod
     def open(cls, folder: Path) -> Encoded:

@@ -81,8 +81,7 @@ def _levels(values: pl.Series) -> pl.Series:
     ]
     if not prefixes:
         return pl.Series("levels", [None] * len(values), dtype=pl.List(pl.String))
-    lists = frame.select(pl.concat_list(prefixes).list.drop_nulls().alias("levels")).to_series()
-    return lists
+    return frame.select(pl.concat_list(prefixes).list.drop_nulls().alias("levels")).to_series()
 
 
 class NumberEncoding:

@@ -1,6 +1,7 @@
 """From the click log to training rows: who searched what, and what was clicked, as numbers.
 
-A positive is one search (shopper, session, query) and one item of it. Its history ends before the search's first event, so
+A positive is one search (shopper, session, query) and one item of it. Its history ends before the search's first
+event, so
 that no row sees its own click, nor another click on the same result page.
 """
 
@@ -44,8 +45,10 @@ class LogConfig(BaseModel):
 class Positives:
     """The log as numbers. All arrays are over positives (P,), in order of time, unless said otherwise.
 
-    `query` row of `queries`, `user` row of `user_ids` or -1, `item` row of the items table, `stop` end of the history in
-    `event_items`, `weight` (P,) f32, `time` microseconds since 1970 (UTC). `event_items` (E,) and `event_offsets` (U + 1,):
+    `query` row of `queries`, `user` row of `user_ids` or -1, `item` row of the items table, `stop` end of the
+    history in
+    `event_items`, `weight` (P,) f32, `time` microseconds since 1970 (UTC). `event_items` (E,) and `event_offsets`
+    (U + 1,):
     each user's clicked items, oldest first.
     """
 
@@ -193,4 +196,5 @@ def _weights(time: NDArray[np.int64], half_life_days: float | None) -> NDArray[n
     if half_life_days is None or len(time) == 0:
         return np.ones(len(time), np.float32)
     age_days = (time.max() - time) / 86_400e6
-    return np.exp2(-age_days / half_life_days).astype(np.float32)
+    weights: NDArray[np.float32] = np.exp2(-age_days / half_life_days).astype(np.float32)
+    return weights

@@ -23,7 +23,8 @@ class Event:
 class Shopper:
     """Who asks. What is given here comes before what the bundle remembers of `user_id`.
 
-    `profile` maps columns of the users table to values; `history` is oldest first (sorted by timestamp if all have one).
+    `profile` maps columns of the users table to values; `history` is oldest first (sorted by timestamp if all have
+    one).
     Unknown user ids, profile values and item ids are ignored: a new shopper is still answered.
     """
 

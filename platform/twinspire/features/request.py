@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from twinspire.features.spec import Category, History, Number
 from twinspire.features.store import look_through
@@ -13,6 +12,8 @@ from twinspire.ragged import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import polars as pl
 
     from twinspire.features.dictionaries import Dictionaries
     from twinspire.features.query import Event, Query, Shopper
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class RequestEncoder:
     """Queries with their shoppers to bags. Immutable and thread-safe.
 
-    `users` has `user_id`, the profile columns and `history` (list of item rows, oldest first); `item_rows` maps an item id
+    `users` has `user_id`, the profile columns and `history` (list of item rows, oldest first); `item_rows` maps an
+    item id
     to its row; `item_bags` are the item features that histories look through.
     """
 

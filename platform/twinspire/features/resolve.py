@@ -70,7 +70,7 @@ def _profile_features(dataset: Dataset) -> list[QueryFeature]:
 
 
 def _known(table: pl.DataFrame, column: str) -> bool:
-    return column in table.columns and len(table) > 0 and table[column].is_not_null().mean() >= KNOWN_SHARE  # type: ignore[operator]
+    return column in table.columns and len(table) > 0 and int(table[column].count()) >= KNOWN_SHARE * len(table)
 
 
 def _short(feature: ItemFeature) -> str:
@@ -92,9 +92,8 @@ def _check(config: FeatureConfig, dataset: Dataset) -> None:
             _check_column(dataset.users, "users", wanted.column, "features.query")
             _check_number(dataset.users, "users", wanted)
         elif isinstance(wanted, History) and wanted.of not in names:
-            raise ConfigError(
-                f"features.query: history of {wanted.of!r} needs an item feature of that name; there are {', '.join(sorted(names))}"
-            )
+            known = ", ".join(sorted(names))
+            raise ConfigError(f"features.query: history of {wanted.of!r} needs such an item feature; there are {known}")
 
 
 def _check_column(table: pl.DataFrame, name: str, column: str, key: str) -> None:
@@ -104,6 +103,7 @@ def _check_column(table: pl.DataFrame, name: str, column: str, key: str) -> None
 
 def _check_number(table: pl.DataFrame, name: str, feature: Category | Number) -> None:
     if isinstance(feature, Number) and not table.schema[feature.column].is_numeric():
+        dtype = table.schema[feature.column]
         raise ConfigError(
-            f"features: column {feature.column!r} of {name} is {table.schema[feature.column]}, not a number; declare it as a category"
+            f"features: column {feature.column!r} of {name} is {dtype}, not a number; declare it as a category"
         )

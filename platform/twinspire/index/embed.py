@@ -44,7 +44,8 @@ class EmbedItems:
 def embed_catalogue(
     model: TwoTower, architecture: Architecture, store: Path, config: IndexConfig, scratch: Path
 ) -> NDArray[np.float32]:
-    """Vectors of all items (n, D) f32, in row order. Ray must be connected; `scratch` is a folder the actors can read."""
+    """Vectors of all items (n, D) f32, in row order. Ray must be connected; `scratch` is a folder the actors can
+    read."""
     count = FeatureStore.load(store).n_items
     vectors = np.zeros((count, architecture.config.dim), np.float32)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:

@@ -25,7 +25,8 @@ class VectorIndex:
         self.index = index
         self.parameters = parameters
         if parameters:
-            faiss.ParameterSpace().set_index_parameters(index, parameters)
+            space: Any = faiss.ParameterSpace()
+            space.set_index_parameters(index, parameters)
 
     @property
     def size(self) -> int:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class BagEncoder(nn.Module):
     """The mean of a bag's rows of the table named `table`; an empty bag is the zero vector.
 
-    Tables are shared between encoders, so they are handed in. `dropout` empties whole bags while training, so that the tower learns to
+    Tables are shared between encoders, so they are handed in. `dropout` empties whole bags while training, so that
+    the tower learns to
     do without the feature. `gain` is a learnt factor.
     """
 

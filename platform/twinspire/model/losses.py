@@ -29,7 +29,8 @@ def negative_mask(queries: torch.Tensor, candidates: torch.Tensor, batch_negativ
     """Which candidates are negatives of which query, (B, M) bool.
 
     `queries` (B,) query ids, `candidates` (M,) item ids, the first B the positives. Query b takes the `batch_negatives`
-    positives that follow its own, cyclically. An accidental positive, an item that any row of the batch has as the positive
+    positives that follow its own, cyclically. An accidental positive, an item that any row of the batch has as the
+    positive
     of the same query, is no negative.
     """
     size = len(queries)
@@ -46,7 +47,8 @@ def log_expected_count(
 ) -> torch.Tensor:
     """log Q of each candidate, (M,): how often, up to a factor, it is expected among one query's candidates.
 
-    `click_share` (M,) is each candidate's share of training positives; the first `positives` candidates come from the batch's
+    `click_share` (M,) is each candidate's share of training positives; the first `positives` candidates come from
+    the batch's
     rows, then those drawn uniformly from `items`, whose numbers a query sees are `batch` and `random`.
     `mixture`: Q is the expected number over both sources together, whichever source it came from (balance heuristic).
     `source`: Q is that of the candidate's own source, each source standing for the whole catalogue with its part of the
@@ -72,7 +74,8 @@ def softmax_loss(
 ) -> torch.Tensor:
     """Sampled softmax: mean over queries of -log p(positive | candidates).
 
-    `scores` (B, M), `negatives` (B, M) bool, `weight` (B,), `log_q` (M,). log Q is *subtracted*: a candidate that is sampled
+    `scores` (B, M), `negatives` (B, M) bool, `weight` (B,), `log_q` (M,). log Q is *subtracted*: a candidate that
+    is sampled
     often has to count less, so that the model's score becomes log P(item | query), not log P(item | query) / Q(item)
     (Bengio and Senecal 2008; Yi et al. 2019, section 4).
     """
@@ -84,6 +87,7 @@ def softmax_loss(
 
 
 def hinge_loss(scores: torch.Tensor, negatives: torch.Tensor, weight: torch.Tensor, margin: float) -> torch.Tensor:
-    """The paper's loss: sum over a query's negatives of max(0, margin - positive + negative), mean over queries (B,)."""
+    """The paper's loss: sum over a query's negatives of max(0, margin - positive + negative), mean over queries
+    (B,)."""
     losses = torch.relu(margin - scores.diagonal()[:, None] + scores) * negatives
     return (losses.sum(dim=1) * weight).sum() / weight.sum()

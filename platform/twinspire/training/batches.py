@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from twinspire.training.config import NegativeConfig
 
-Columns = dict[str, "NDArray[np.generic]"]
+Columns = dict[str, "NDArray[Any]"]
 
 
 def shuffled_with_negatives(
-    rows: Mapping[str, NDArray[np.generic]],
+    rows: Mapping[str, NDArray[Any]],
     config: NegativeConfig,
     batch_size: int,
     items: int,
@@ -38,14 +38,14 @@ def shuffled_with_negatives(
     return columns
 
 
-def split(columns: Mapping[str, NDArray[np.generic]], batch_size: int) -> Iterator[Columns]:
+def split(columns: Mapping[str, NDArray[Any]], batch_size: int) -> Iterator[Columns]:
     """Cut columns into batches of `batch_size` rows; a shorter rest is left out."""
     size = len(columns["item"])
     for start in range(0, size - size % batch_size, batch_size):
         yield {name: values[start : start + batch_size] for name, values in columns.items()}
 
 
-def candidates(batch: Mapping[str, NDArray[np.generic]], config: NegativeConfig) -> tuple[NDArray[np.int32], int]:
+def candidates(batch: Mapping[str, NDArray[Any]], config: NegativeConfig) -> tuple[NDArray[np.int32], int]:
     """The batch's candidate items (M,) i32: its B positives, more positives of the log, then the shared random set.
 
     The second value is the number of candidates, at the front, that follow the items' frequency in the log.

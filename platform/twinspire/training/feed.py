@@ -1,6 +1,8 @@
-"""The feed: Ray Data reads encoded rows, shuffles them and adds hybrid negatives; workers receive ids and look features up.
+"""The feed: Ray Data reads encoded rows, shuffles them and adds hybrid negatives; workers receive ids and look
+features up.
 
-The plan is a list of (round, part file) tasks, so that all rounds are one stream without a barrier between them, and each task
+The plan is a list of (round, part file) tasks, so that all rounds are one stream without a barrier between them,
+and each task
 draws from its own seed: the same seed gives the same batches.
 """
 

@@ -1,8 +1,9 @@
-"""One training step and the state around it. Pure torch and numpy: the same learner runs under Ray Train and in a plain loop."""
+"""One training step and the state around it. Pure torch and numpy: the same learner runs under Ray Train and in a
+plain loop."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 class Learner:
     """Model, optimiser and schedule.
 
-    `model` gives (queries, items) vectors, a TwoTower or its distributed wrapper; `clicks` (n,) are the weighted positives
+    `model` gives (queries, items) vectors, a TwoTower or its distributed wrapper; `clicks` (n,) are the weighted
+    positives
     of each item, whose shares are the sampling probabilities of batch negatives; `steps` is the length of the schedule.
     """
 
@@ -55,16 +57,16 @@ class Learner:
             return lambda _step: 1.0
         return lambda step: max(0.0, 1 - step / max(steps, 1))
 
-    def step(self, batch: Mapping[str, NDArray[np.generic]]) -> torch.Tensor:
+    def step(self, batch: Mapping[str, NDArray[Any]]) -> torch.Tensor:
         """Learn from one batch of B rows (see `batches`); gives the loss, detached, still on the device."""
         loss = self.loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.schedule.step()
         return loss.detach()
 
-    def loss(self, batch: Mapping[str, NDArray[np.generic]]) -> torch.Tensor:
+    def loss(self, batch: Mapping[str, NDArray[Any]]) -> torch.Tensor:
         """The batch's loss, a scalar."""
         negatives = self.config.negatives
         ids, positives = candidates(batch, negatives)

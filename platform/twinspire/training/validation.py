@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ BATCH = 512
 
 
 class ValidationMetrics(NamedTuple):
-    """Means over the window's positives, ranks among the catalogue (or a sample of it that holds every clicked item)."""
+    """Means over the window's positives, ranks among the catalogue (or a sample of it that holds every clicked
+    item)."""
 
     mrr: float
     hit_at_1: float
@@ -30,7 +31,7 @@ class ValidationMetrics(NamedTuple):
 
 
 @torch.inference_mode()
-def item_vectors(model: TwoTower, store: FeatureStore, rows: NDArray[np.integer], device: str = "cpu") -> torch.Tensor:
+def item_vectors(model: TwoTower, store: FeatureStore, rows: NDArray[Any], device: str = "cpu") -> torch.Tensor:
     """Vectors of these items, (M, D)."""
     return torch.cat(
         [
@@ -74,7 +75,7 @@ def validate(
     return ValidationMetrics(float((1 / rank).mean()), float((rank <= 1).mean()), float((rank <= 10).mean()))
 
 
-def _candidate_rows(n_items: int, wanted: NDArray[np.integer], seed: int) -> NDArray[np.integer]:
+def _candidate_rows(n_items: int, wanted: NDArray[Any], seed: int) -> NDArray[Any]:
     """Sorted item rows: all of a small catalogue, else a sample with the wanted ones."""
     if n_items <= MAX_ITEMS:
         return np.arange(n_items)

@@ -52,7 +52,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     config = Config.model_validate_json(settings["config"])
     context = ray.train.get_context()
     torch.set_num_threads(_threads(config, context.get_local_world_size()))
-    torch.sparse.check_sparse_tensor_invariants.disable()
+    torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
     _Worker(config, settings, context.get_world_rank(), context.get_world_size()).run()
 
 
@@ -71,6 +71,7 @@ class _Worker:
         self.device = str(ray.train.torch.get_device()) if config.training.device == "cuda" else "cpu"
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}
+        self._restored: dict[str, Any] = {}
         self._told = 0.0
 
     def run(self) -> None:
@@ -132,7 +133,8 @@ class _Worker:
             self._restored = {}
 
     def _module(self) -> TwoTower:
-        return getattr(self.learner.model, "module", self.learner.model)  # type: ignore[no-any-return]
+        model: TwoTower = getattr(self.learner.model, "module", self.learner.model)  # type: ignore[arg-type]
+        return model
 
     def _steps(self, rows: int) -> int:
         return max(1, rows // (self.config.training.batch_size * self.world))
@@ -201,7 +203,6 @@ class _Worker:
         return model
 
     def _restore(self, folder: Path | None) -> None:
-        self._restored: dict[str, Any] = {}
         if folder is None:
             return
         self.progress = Progress(**json.loads((folder / "progress.json").read_text()))
