@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny_shop
 from hypothesis import settings
 
 # A first call compiles or loads a kernel, so the time of one example says nothing.
@@ -27,3 +28,15 @@ def real_data() -> Callable[[str], Path]:
         return root / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny shop's tables (120 items, 40 users, 1,600 clicks); see tiny_shop. Not to be written into."""
+    return tiny_shop.write_dataset(tmp_path_factory.mktemp("tiny") / "shop")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_dataset: Path) -> Path:
+    """A real bundle trained on the tiny shop, without Ray. Not to be written into: copy it to damage it."""
+    return tiny_shop.fit_without_ray(tiny_dataset, tiny_dataset.parent / "tiny")
