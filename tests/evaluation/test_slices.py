@@ -13,9 +13,7 @@ def table(queries: list[str], items: list[int]) -> pl.DataFrame:
 
 
 # 12 clicks: "shoe" has 6 and begins in the first third, "hat" has 3 and begins at 6/12, "cap" and "x" follow.
-TRAINING = TrainingClicks.of(
-    table(["shoe"] * 5 + ["SHOE "] + ["hat"] * 3 + ["cap"] * 2 + ["x"], [0] * 6 + [1] * 6), 3
-)
+TRAINING = TrainingClicks.of(table(["shoe"] * 5 + ["SHOE "] + ["hat"] * 3 + ["cap"] * 2 + ["x"], [0] * 6 + [1] * 6), 3)
 
 
 def test_training_clicks_are_counted_by_normalised_query() -> None:

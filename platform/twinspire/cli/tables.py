@@ -11,6 +11,7 @@ from twinspire.features.query import Query, Shopper
 from twinspire.text import normalise_column
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -47,14 +48,26 @@ def queries(frame: pl.DataFrame) -> list[Query]:
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:
-    """Write beside, then rename.
+    """Write a Parquet file beside, then rename.
 
     Errors: DatasetError where the folder cannot be written.
     """
+    _write_beside(frame.write_parquet, path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file beside, then rename.
+
+    Errors: DatasetError where the folder cannot be written.
+    """
+    _write_beside(lambda beside: beside.write_text(text, encoding="utf-8"), path)
+
+
+def _write_beside(write: Callable[[Path], object], path: Path) -> None:
     beside = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        frame.write_parquet(beside)
+        write(beside)
         beside.replace(path)
     except OSError as error:
         raise DatasetError(f"--out {path}: {error.strerror}") from None

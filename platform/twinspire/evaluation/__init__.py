@@ -2,7 +2,7 @@
 
 from twinspire.evaluation.baselines import BM25, Popularity, QueryMemory, baselines
 from twinspire.evaluation.bootstrap import Estimate
-from twinspire.evaluation.clicks import TrainingClicks, clicks
+from twinspire.evaluation.clicks import TrainingClicks, cases
 from twinspire.evaluation.judged import judged_pairs
 from twinspire.evaluation.protocol import EvaluationConfig, System, evaluate
 from twinspire.evaluation.report import Report, Section
@@ -19,7 +19,7 @@ __all__ = [
     "System",
     "TrainingClicks",
     "baselines",
-    "clicks",
+    "cases",
     "evaluate",
     "judged_pairs",
     "render",

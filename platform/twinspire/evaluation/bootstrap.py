@@ -43,11 +43,7 @@ def resamples(n_queries: int, rounds: int, seed: int) -> Iterator[NDArray[np.flo
         block = min(_ROUNDS_A_BLOCK, rounds - start)
         drawn = generator.integers(n_queries, size=(block, n_queries))
         drawn += n_queries * np.arange(block)[:, None]
-        yield (
-            np.bincount(drawn.ravel(), minlength=block * n_queries)
-            .reshape(block, n_queries)
-            .astype(np.float64)
-        )
+        yield (np.bincount(drawn.ravel(), minlength=block * n_queries).reshape(block, n_queries).astype(np.float64))
 
 
 def means(

@@ -11,29 +11,28 @@ import polars as pl
 from twinspire.text import normalise_column
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
-CASE_COLUMNS = ("query", "user_id", "timestamp", "item")
+    from twinspire.features.log import Positives
+
+CASE_COLUMNS = ("query", "user_id", "timestamp", "item", "case")
 
 
-def clicks(
-    interactions: pl.LazyFrame | pl.DataFrame, items: pl.DataFrame, *, events: Sequence[str] = ("click",)
-) -> pl.DataFrame:
-    """The given events as cases: `query`, `user_id`, `timestamp`, `item` (i32 row in `items`), by time.
+def cases(positives: Positives) -> pl.DataFrame:
+    """The log's positives as cases, by time: `query` (normal form), `user_id`, `timestamp`, `item` (i32 row), `case`.
 
-    Filter the result by `timestamp` for the training part (`TrainingClicks.of`) and the part to evaluate on.
-    Events of items that the catalogue lacks are left out.
+    `case` is the positive's own number. Filter by `timestamp` for the training part (`TrainingClicks.of`) and the
+    part to evaluate on.
     """
-    rows = items.select("item_id", pl.int_range(pl.len(), dtype=pl.Int32).alias("item"))
-    return (
-        interactions.lazy()
-        .filter(pl.col("event").is_in(list(events)))
-        .join(rows.lazy(), on="item_id", how="inner", maintain_order="left")
-        .select(CASE_COLUMNS)
-        .sort("timestamp", maintain_order=True)
-        .collect()
+    users = pl.concat([positives.user_ids, pl.Series("user_id", [None], pl.String)])
+    return pl.DataFrame(
+        {
+            "query": positives.queries.gather(positives.query),
+            "user_id": users.gather(np.where(positives.user < 0, len(users) - 1, positives.user)),
+            "timestamp": pl.Series(positives.time).cast(pl.Datetime("us", "UTC")),
+            "item": positives.item,
+            "case": np.arange(len(positives)),
+        }
     )
 
 
@@ -50,15 +49,24 @@ class TrainingClicks:
     items: NDArray[np.int64]
 
     @classmethod
-    def of(cls, cases: pl.DataFrame, n_items: int) -> TrainingClicks:
+    def of(cls, clicks: pl.DataFrame, n_items: int) -> TrainingClicks:
         """Count a table with `query` (as typed) and `item` (row in the items table), one row a click."""
         pairs = (
-            cases.select(normalise_column(cases["query"]), "item")
+            clicks.select(normalise_column(clicks["query"]), "item")
             .group_by("query", "item")
             .agg(pl.len().cast(pl.Int64).alias("clicks"))
             .sort("query", "item")
         )
-        queries = pairs.group_by("query").agg(pl.col("clicks").sum())
-        queries = queries.sort(["clicks", "query"], descending=[True, False])
+        queries = _most_clicked_first(pairs.group_by("query").agg(pl.col("clicks").sum()))
         items = np.bincount(pairs["item"].to_numpy(), pairs["clicks"].to_numpy(), minlength=n_items)
         return cls(pairs, queries, items.astype(np.int64))
+
+    @classmethod
+    def remembered(cls, queries: pl.DataFrame, items: NDArray[np.int64]) -> TrainingClicks:
+        """Where the log itself is not at hand: `query` and `clicks`, and clicks of each item (n,); no pairs."""
+        pairs = pl.DataFrame(schema={"query": pl.String, "item": pl.Int32, "clicks": pl.Int64})
+        return cls(pairs, _most_clicked_first(queries), items)
+
+
+def _most_clicked_first(queries: pl.DataFrame) -> pl.DataFrame:
+    return queries.sort(["clicks", "query"], descending=[True, False])

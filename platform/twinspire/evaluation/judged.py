@@ -56,9 +56,7 @@ def judged_section(
         )
         mean, rounds_mean = means(by_query, np.arange(len(distinct)), rounds=rounds, seed=seed)
         pooled = metrics.auc(of_pair[decided], positive)
-        rounds_pooled = _resampled_auc(
-            of_pair[decided], positive, query[decided], len(distinct), rounds, seed
-        )
+        rounds_pooled = _resampled_auc(of_pair[decided], positive, query[decided], len(distinct), rounds, seed)
         figures.append(np.concatenate([pooled, mean]))
         resampled.append(np.column_stack([rounds_pooled, rounds_mean]))
     values, rounded = np.stack(figures), np.stack(resampled)

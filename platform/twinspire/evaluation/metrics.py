@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def click_metrics(
-    ranks: NDArray[np.int64], *, n_items: int, n_random: int = 1024
-) -> dict[str, NDArray[np.float64]]:
+def click_metrics(ranks: NDArray[np.int64], *, n_items: int, n_random: int = 1024) -> dict[str, NDArray[np.float64]]:
     """Each metric's value for each case, (B,), from the clicked item's rank in the whole catalogue.
 
     With one clicked item a case, recall@k is the share of cases whose item is in the first k (a hit rate).

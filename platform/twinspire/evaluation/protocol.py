@@ -92,10 +92,7 @@ def evaluate(
     if judgements is not None and len(judgements):
         pairs_section = judged_section(
             judgements,
-            {
-                system.name: _checked(system, system.pair_scores(judgements), (len(judgements),))
-                for system in systems
-            },
+            {system.name: _checked(system, system.pair_scores(judgements), (len(judgements),)) for system in systems},
             positive_grade=config.positive_grade,
             negative_grade=config.negative_grade,
             rounds=config.resamples,
@@ -117,9 +114,7 @@ def _sample(cases: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
     if len(cases) > config.max_cases:
         rows = np.random.default_rng(config.seed).choice(len(cases), config.max_cases, replace=False)
         cases = cases[np.sort(rows)]
-    order = (
-        normalise_column(cases["query"]).alias("query").to_frame().with_row_index("row").sort("query", "row")
-    )
+    order = normalise_column(cases["query"]).alias("query").to_frame().with_row_index("row").sort("query", "row")
     return cases[order["row"]]
 
 

@@ -31,9 +31,7 @@ def _count(
         equal[i] = same if numbers == len(row) else 0
 
 
-def ranks(
-    scores: NDArray[np.float32], items: NDArray[np.int32], luck: NDArray[np.float64]
-) -> NDArray[np.int64]:
+def ranks(scores: NDArray[np.float32], items: NDArray[np.int32], luck: NDArray[np.float64]) -> NDArray[np.int64]:
     """Ranks (B,), 1 the best, of the clicked `items` (B,) by `scores` (B, n_items).
 
     `luck` (B,), uniform in [0, 1), places the clicked item among those of its score: an item that shares
@@ -48,9 +46,7 @@ def ranks(
     return place
 
 
-def chance_among_random(
-    ranks: NDArray[np.int64], *, k: int, n_items: int, n_random: int
-) -> NDArray[np.float64]:
+def chance_among_random(ranks: NDArray[np.int64], *, k: int, n_items: int, n_random: int) -> NDArray[np.float64]:
     """Probability (B,) of a place in the first `k` against `n_random` others (paper, 6.2.1: 1,024).
 
     The others are drawn from the catalogue without replacement. How many of them rank higher is

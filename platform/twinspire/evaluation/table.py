@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Group
 from rich.table import Table
 
 if TYPE_CHECKING:
     from twinspire.evaluation.bootstrap import Estimate
     from twinspire.evaluation.report import Report, Section
+
+SHORT = {"top1_of_1024": "top-1", "top10_of_1024": "top-10", "recall@10": "r@10", "recall@100": "r@100", "mrr": "MRR"}
+ONLY_BY_SLICE = ("hit@1",)
 
 
 def render(report: Report) -> Group:
@@ -25,38 +29,50 @@ def render(report: Report) -> Group:
 
 
 def _with_intervals(section: Section, title: str) -> Table:
-    metrics = list(next(iter(section.systems.values())))
-    table = Table("system", title=title, caption="below each figure its 95 % interval (queries resampled)")
-    for metric in metrics:
-        table.add_column(metric, justify="right", no_wrap=True)
+    metrics = [metric for metric in next(iter(section.systems.values())) if metric not in ONLY_BY_SLICE]
+    table = _table(title, ["system"], metrics)
+    table.caption = "below each figure its 95 % interval (queries resampled); 'over' is a paired difference"
     for name, figures in section.systems.items():
         table.add_row(name, *(_cell(figures[metric]) for metric in metrics))
     table.add_section()
     for name, figures in section.differences.items():
-        table.add_row(name, *(_cell(figures[metric], sign="+") for metric in metrics))
+        table.add_row(f"over {name.split(' - ')[1]}", *(_cell(figures[metric], sign="+") for metric in metrics))
     return table
 
 
 def _by_slice(report: Report) -> Table:
     metrics = list(next(iter(report.slices["all"].systems.values())))
-    table = Table("slice", "system", title="By slice")
-    for metric in metrics:
-        table.add_column(metric, justify="right")
+    table = _table("By slice of queries", ["slice", "system"], metrics)
     for name, section in report.slices.items():
-        label = f"{name} ({section.cases:,})"
+        label = [name, f"[dim]{section.cases:,}[/dim]"]
         for system, figures in section.systems.items():
-            table.add_row(label, system, *(_number(figures[metric].value) for metric in metrics))
-            label = ""
+            numbers = (_number(figures[metric].value) for metric in metrics)
+            table.add_row(label.pop(0) if label else "", system, *numbers)
         table.add_section()
+    return table
+
+
+def _table(title: str, names: list[str], metrics: list[str]) -> Table:
+    """Narrow enough for a terminal of 80 columns."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for metric in metrics:
+        table.add_column(SHORT.get(metric, metric), justify="right", no_wrap=True)
     return table
 
 
 def _cell(estimate: Estimate, sign: str = "") -> str:
     if estimate.value is None:
         return _number(None)
-    interval = f"{_number(estimate.low, sign)}..{_number(estimate.high, sign)}"
+    interval = f"{_brief(estimate.low, sign)} {_brief(estimate.high, sign)}"
     return f"{_number(estimate.value, sign)}\n[dim]{interval}[/dim]"
 
 
 def _number(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.3f}"
+
+
+def _brief(value: float | None, sign: str) -> str:
+    """Without the leading zero: two of them fit below a figure."""
+    return _number(value, sign).replace("0.", ".", 1)
