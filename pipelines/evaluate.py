@@ -11,7 +11,16 @@ import polars as pl
 from twinspire import dataset
 from twinspire.bundle import Bundle
 from twinspire.errors import DatasetError
-from twinspire.evaluation import EvaluationConfig, Report, TrainingClicks, baselines, cases, evaluate, judged_pairs
+from twinspire.evaluation import (
+    EvaluationConfig,
+    Report,
+    System,
+    TrainingClicks,
+    baselines,
+    cases,
+    evaluate,
+    judged_pairs,
+)
 from twinspire.evaluation.model_system import ModelSystem
 from twinspire.features.log import LogConfig, Positives, read_positives
 
@@ -41,7 +50,7 @@ def evaluate_bundle(
             "later data, or fit with --set log.holdout_days=N and evaluate on the same data"
         )
     training = _training(every.filter(pl.col("timestamp") <= last) if until else every.head(0), bundle)
-    systems = [ModelSystem(bundle, positives, source.users), *baselines(catalogue["title"], training)]
+    systems: list[System] = [ModelSystem(bundle, positives, source.users), *baselines(catalogue["title"], training)]
     return evaluate(
         systems,
         later,

@@ -156,6 +156,6 @@ def test_the_report_survives_json_and_prints() -> None:
     console = Console(record=True, width=140, file=StringIO())
     console.print(render(report))
     text = console.export_text()
-    assert "over worst" in text
+    assert "vs worst" in text
     assert "no common word" in text
     assert "judged pairs" in text

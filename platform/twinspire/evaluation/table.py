@@ -31,12 +31,12 @@ def render(report: Report) -> Group:
 def _with_intervals(section: Section, title: str) -> Table:
     metrics = [metric for metric in next(iter(section.systems.values())) if metric not in ONLY_BY_SLICE]
     table = _table(title, ["system"], metrics)
-    table.caption = "below each figure its 95 % interval (queries resampled); 'over' is a paired difference"
+    table.caption = "below each figure its 95 % interval (queries resampled); 'vs' is a paired difference"
     for name, figures in section.systems.items():
         table.add_row(name, *(_cell(figures[metric]) for metric in metrics))
     table.add_section()
     for name, figures in section.differences.items():
-        table.add_row(f"over {name.split(' - ')[1]}", *(_cell(figures[metric], sign="+") for metric in metrics))
+        table.add_row(f"vs {name.split(' - ')[1]}", *(_cell(figures[metric], sign="+") for metric in metrics))
     return table
 
 
