@@ -1,0 +1,97 @@
+"""`twinspire serve`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from serving.launch import Options, Server
+
+EPILOG = """\b
+Examples:
+  twinspire serve --bundle bundles/demo
+  twinspire serve --bundle models:/twinspire@champion --port 8080
+  twinspire serve --bundle bundles/demo --host 0.0.0.0 --replicas 2 --max-replicas 8
+  curl -s localhost:8000/v1/search -H 'content-type: application/json' -d '{"query": "red shoes"}'
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--bundle", required=True, help="A bundle folder, or models:/NAME@ALIAS from the registry.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 to be reached from other machines.")
+@click.option("--replicas", default=1, show_default=True, type=click.IntRange(1), help="Copies of tower and index.")
+@click.option("--max-replicas", type=click.IntRange(1), help="Let Serve add replicas under load, up to this many.")
+@click.option(
+    "--proxy",
+    default="haproxy",
+    show_default=True,
+    type=click.Choice(["haproxy", "http"]),
+    help="haproxy is ten times as fast; http is Serve's own proxy, for systems without it.",
+)
+@click.option("--feedback-dir", default="feedback", show_default=True, help="Where /v1/feedback is kept.")
+@click.option("--dashboard-port", type=click.IntRange(1, 65535), help="Start the Ray dashboard on this port.")
+def command(**given: Any) -> None:
+    """Serve a bundle over HTTP until Ctrl-C.
+
+    Starts a Ray of its own on this machine, with replicas that hold query tower and index in one process. It is ready when
+    /readyz says 200. The web page is at /, the API at /docs.
+
+    There is no authentication: the API listens on this machine only, unless --host says otherwise. HAProxy's two ports for
+    statistics (9101 and 8404, or free ones) listen on all interfaces whatever --host says; close them at the firewall.
+    """
+    from serving.launch import Options, Server
+
+    given["max_replicas"] = given["max_replicas"] or given["replicas"]
+    options = Options(**given)
+    _heed_signals(_interrupt)
+    console = Console(stderr=True, highlight=False)
+    server = Server(options)
+    try:
+        with console.status("starting") as status:
+            server = Server(options, say=lambda line: _progress(console, status, line))
+            server.start()
+        _heed_signals(_interrupt)  # Ray has put its own in place
+        _announce(server, options)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        _heed_signals(signal.SIG_IGN)
+        server.stop()
+
+
+def _heed_signals(handler: Any) -> None:
+    """Ctrl-C too: a shell that starts us in the background has told us to ignore it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _progress(console: Console, status: Any, line: str) -> None:
+    status.update(line)
+    if not console.is_terminal:
+        console.print(line)
+
+
+def _announce(server: Server, options: Options) -> None:
+    lines = [
+        ("web page", f"{server.url}/"),
+        ("API", f"{server.url}/docs"),
+        ("metrics", server.metrics_url),
+        ("HAProxy metrics", server.proxy_metrics_url),
+        ("feedback", options.feedback_dir),
+        ("Ray dashboard", f"http://127.0.0.1:{options.dashboard_port}" if options.dashboard_port else ""),
+    ]
+    click.echo(f"serving {options.bundle}; Ctrl-C ends it")
+    for name, place in lines:
+        if place:
+            click.echo(f"  {name:16} {place}")

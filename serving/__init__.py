@@ -1,0 +1,11 @@
+"""The HTTP side of Twinspire: one Ray Serve deployment whose replicas hold query tower and index in one process.
+
+schema      what a request and an answer look like (pydantic): the one source of validation and of the OpenAPI document
+problems    every 4xx as application/problem+json that names the field
+worker      a thread that takes whatever waits as one batch, so that the event loop never stalls
+encode      result rows to JSON bytes without the GIL
+service     what a replica does, without HTTP: search, feedback, status
+application the ASGI application: routing, limits, the pages
+deployment  the Ray Serve deployment (the only module here that imports Ray)
+launch      `twinspire serve`: ports, an own Ray, HAProxy, and the end of every process
+"""

@@ -1,0 +1,88 @@
+"""What stands beside a result when someone looks: titles, prices, the head that found it, what was understood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import polars as pl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from serving.service import Retriever
+    from twinspire.features.query import Query, Shopper
+
+SHOWN = ("title", "brand", "category", "price")
+
+
+def explain(
+    bundle: Retriever,
+    query: Query,
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    heads: NDArray[np.int8],
+) -> tuple[bytes, bytes]:
+    """The inside of the items array with catalogue columns, and the `understood` object, as JSON.
+
+    `rows`, `scores` and `heads` are (k,), rows -1 where short.
+    """
+    found = rows >= 0
+    table = bundle.items[rows[found]].select(
+        "item_id", *(column for column in SHOWN if column in bundle.items.columns)
+    )
+    items = [
+        {"item_id": item.pop("item_id"), "score": score, "head": head, **_present(item)}
+        for item, score, head in zip(
+            table.to_dicts(), scores[found].tolist(), heads[found].tolist(), strict=True
+        )
+    ]
+    return orjson.dumps(items)[1:-1], orjson.dumps(_understood(bundle, query))
+
+
+def plain(bundle: Retriever, shopper: Shopper) -> dict[str, Any]:
+    """A shopper as JSON-ready values, the events of the history with their titles."""
+    events = list(shopper.history or ())
+    titles = _titles(bundle, [event.item_id for event in events])
+    return {
+        "user_id": shopper.user_id,
+        "profile": _present(dict(shopper.profile or {})),
+        "history": [
+            {
+                "item_id": event.item_id,
+                "event": event.event,
+                "timestamp": event.timestamp,
+                "title": titles.get(event.item_id),
+            }
+            for event in events
+        ],
+    }
+
+
+def _understood(bundle: Retriever, query: Query) -> dict[str, Any]:
+    from twinspire.text import normalise
+
+    understood: dict[str, Any] = {"query": normalise(query.text)}
+    if query.shopper is not None:
+        shopper = query.shopper
+        history = [event.item_id for event in shopper.history or ()]
+        known = _titles(bundle, history)
+        understood |= {
+            "user_id": shopper.user_id,
+            "profile": dict(shopper.profile or {}),
+            "history": [item_id for item_id in history if item_id in known],
+            "ignored_history": [item_id for item_id in history if item_id not in known],
+        }
+    return understood
+
+
+def _titles(bundle: Retriever, item_ids: list[str]) -> dict[str, str]:
+    if not item_ids:
+        return {}
+    found = bundle.items.lazy().filter(pl.col("item_id").is_in(item_ids)).select("item_id", "title").collect()
+    return dict(zip(found["item_id"].to_list(), found["title"].to_list(), strict=True))
+
+
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None and value == value}

@@ -1,0 +1,217 @@
+"""`twinspire serve`: an own Ray on this machine, HAProxy in front, and at the end no process and no port left.
+
+Ray Serve reads its switches from the environment when it is imported and hands them to its processes when they start, so they are
+set before Ray is imported. HAProxy's files and side ports are our own, so that several servers on one machine do not meet.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from serving import processes
+from twinspire.errors import BundleError, EnvironmentProblem, TwinspireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from serving.service import Retriever
+
+NAME = "twinspire"
+STOP_WITHIN_S = 20.0
+OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to serve and how. With `max_replicas` above `replicas`, Serve adds replicas under load."""
+
+    bundle: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    replicas: int = 1
+    max_replicas: int = 1
+    proxy: Literal["haproxy", "http"] = "haproxy"
+    feedback_dir: str = "feedback"
+    dashboard_port: int | None = None
+    max_batch: int = 64
+
+
+def throughput_environment() -> dict[str, str]:
+    """The switches that make Ray Serve fast; on a cluster, set them on every node before `ray start`."""
+    return {
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.edge.middlewares",
+    }
+
+
+def _own_environment(options: Options, folder: Path) -> dict[str, str]:
+    """For one machine and one server: quick to stop, and nothing shared with another server."""
+    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0"}
+    if options.proxy == "http":
+        return own
+    return own | {
+        **throughput_environment(),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(processes.free_port(9101)),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(processes.free_port(8404)),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(processes.free_port(8500)),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+    }
+
+
+class Server:
+    """A running server; use it as a context manager. `say` gets one line at a time of what is going on."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        say: Callable[[str], None] = lambda line: None,
+        load: Callable[[str], Retriever] | None = None,
+    ) -> None:
+        self.options = options
+        self.metrics_url = self.proxy_metrics_url = ""
+        self._say = say
+        self._load = load
+        self._folder: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the API and the page are, seen from this machine."""
+        host = self.options.host
+        return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.options.port}"
+
+    def __enter__(self) -> Server:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return once `/readyz` would say 200.
+
+        Raises EnvironmentProblem where a port is taken, BundleError where the bundle is refused.
+        """
+        self._check()
+        self._folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))  # short: Ray adds 57 characters and HAProxy allows sockets 97
+        os.environ.update(_own_environment(self.options, self._folder))
+        self._say("starting Ray")
+        self._start_ray()
+        self._say(f"loading {self.options.bundle}")
+        self._deploy()
+
+    def stop(self) -> None:
+        """End every process that was started, HAProxy included; safe to call twice."""
+        if self._folder is None:
+            return
+        started = processes.descendants(os.getpid())
+        if "ray" in sys.modules:
+            stopping = threading.Thread(target=_shut_down, daemon=True)
+            stopping.start()
+            stopping.join(STOP_WITHIN_S)
+        # HAProxy outlives an actor that is killed, and is then nobody's child: its config file's name finds it.
+        processes.end((started & _alive()) | processes.naming(str(self._folder)))
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = None
+
+    def _check(self) -> None:
+        if "ray.serve" in sys.modules:
+            raise EnvironmentProblem("Ray Serve is in use in this process already; serve from a process of its own")
+        processes.require_free(self.options.host, self.options.port)
+        bundle = self.options.bundle
+        if self._load is None and not bundle.startswith("models:/"):
+            if not (Path(bundle) / "manifest.json").is_file():
+                raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
+
+    def _start_ray(self) -> None:
+        import ray
+
+        metrics_port = processes.free_port()
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(os.cpu_count() or 1, self.options.max_replicas, self.options.replicas),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=self.options.dashboard_port is not None,
+                dashboard_port=self.options.dashboard_port,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _metrics_export_port=metrics_port,
+            )
+        except (RuntimeError, ConnectionError, TimeoutError) as error:
+            raise EnvironmentProblem(f"Ray did not start: {str(error).splitlines()[0]}") from error
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        if self.options.proxy == "haproxy":
+            port = os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"]
+            self.proxy_metrics_url = f"http://127.0.0.1:{port}/metrics"
+
+    def _deploy(self) -> None:
+        from ray import serve
+
+        from serving.deployment import Settings, build, load_bundle
+
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        bundle = self.options.bundle
+        settings = Settings(
+            bundle=bundle if bundle.startswith("models:/") else str(Path(bundle).absolute()),
+            feedback_dir=str(Path(self.options.feedback_dir).absolute()),
+            min_replicas=self.options.replicas,
+            max_replicas=max(self.options.replicas, self.options.max_replicas),
+            max_batch=self.options.max_batch,
+        )
+        serve.start(http_options={"host": self.options.host, "port": self.options.port})
+        try:
+            serve.run(build(settings, self._load or load_bundle), name=NAME, route_prefix="/")
+        except RuntimeError as error:
+            raise _reason(serve.status()) from error
+
+
+def _reason(status: Any) -> TwinspireError:
+    """What a replica died of, in one line, from the traceback that Serve keeps."""
+    told = "\n".join(
+        deployment.message
+        for app in status.applications.values()
+        for deployment in app.deployments.values()
+    )
+    ours = re.findall(r"^(?:\S*\.)?(BundleError|EnvironmentProblem|\w+Error): (.+)$", told, re.MULTILINE)
+    kind, message = ours[-1] if ours else ("", "a replica did not start; see Ray's logs in /tmp/ray/session_latest/logs")
+    return BundleError(message) if kind == "BundleError" else EnvironmentProblem(f"{kind}: {message}".lstrip(": "))
+
+
+def _shut_down() -> None:
+    import ray
+
+    try:
+        if "ray.serve" in sys.modules:
+            from ray import serve
+
+            serve.delete(NAME)  # requests in flight are answered; serve.shutdown() would add only noise
+    finally:
+        ray.shutdown()
+
+
+def _alive() -> set[int]:
+    return processes.descendants(os.getpid()) | processes.descendants(1)

@@ -1,0 +1,78 @@
+"""Every refusal as application/problem+json (RFC 9457) that names the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+CONTENT_TYPE = b"application/problem+json"
+MOST_ERRORS = 10  # enough to mend a request; a body of a thousand bad events need not come back whole
+
+# Fields that callers of the documented API may try, and what to tell them.
+LATER = {"filters": "filters are not supported by this server; leave the field out"}
+
+
+@dataclasses.dataclass
+class Refusal(Exception):  # noqa: N818
+    """A request that is answered with `status` and a problem body."""
+
+    status: int
+    detail: str
+    field: str | None = None
+    errors: list[dict[str, str]] | None = None
+    headers: list[tuple[bytes, bytes]] = dataclasses.field(default_factory=list)
+
+    def body(self) -> bytes:
+        """The problem as JSON; ASCII only, so that nothing a caller sent can make it unwritable."""
+        problem: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.field is not None:
+            problem["field"] = self.field
+        if self.errors:
+            problem["errors"] = self.errors
+        return json.dumps(problem).encode()
+
+
+def field_path(loc: tuple[int | str, ...]) -> str:
+    """("user", "history", 2, "event") -> user.history[2].event."""
+    if loc[:2] == ("user", "profile"):
+        loc = loc[:3]  # beyond it pydantic names the branches of a union
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def _say(error: Any) -> str:
+    name = str(error["loc"][-1]) if error["loc"] else ""
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return LATER.get(name, "unknown field; /docs lists the known ones")
+    if kind == "missing":
+        return "this field is required"
+    if kind == "string_pattern_mismatch":
+        return "must not contain the NUL character"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def from_validation(error: ValidationError) -> Refusal:
+    """400 for what is not JSON, 422 for JSON that breaks the schema."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    if found[0]["type"] == "json_invalid":
+        return Refusal(400, f"the body is not JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}", "body")
+    errors: dict[str, str] = {}
+    for one in found[:MOST_ERRORS]:
+        errors.setdefault(field_path(one["loc"]) or "body", _say(one))
+    first, detail = next(iter(errors.items()))
+    listed = [{"field": name, "detail": text} for name, text in errors.items()]
+    return Refusal(422, f"{first}: {detail}", first, listed if len(listed) > 1 else None)

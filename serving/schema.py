@@ -1,0 +1,203 @@
+"""What goes over HTTP, as pydantic models: requests are validated by them and the OpenAPI document is made from them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+
+MAX_K = 1000
+MAX_QUERY = 1000  # characters
+MAX_HISTORY = 1000  # events
+
+NO_NUL = r"^[^\x00]*$"
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+QueryText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_QUERY, pattern=NO_NUL),
+    AfterValidator(_not_blank),
+]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
+ProfileValue = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)] | FiniteFloat
+Moment = Annotated[
+    datetime, AfterValidator(_in_utc), Field(description="RFC 3339; without an offset it is UTC.")
+]
+
+
+class Incoming(BaseModel):
+    """Base of what callers send: exact types, no unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class HistoryEvent(Incoming):
+    """One thing the shopper did with one catalogue item."""
+
+    item_id: Identifier
+    event: Literal["impression", "click", "cart", "purchase"] = "click"
+    timestamp: Moment | None = None
+
+
+class User(Incoming):
+    """Who asks. What is given here comes before what the bundle remembers of `user_id`; unknown values are ignored."""
+
+    user_id: Identifier | None = None
+    profile: Annotated[dict[Identifier, ProfileValue], Field(max_length=64)] | None = Field(
+        None, description="Columns of the users table and their values."
+    )
+    history: Annotated[list[HistoryEvent], Field(max_length=MAX_HISTORY)] | None = Field(
+        None, description="Oldest first; sorted by timestamp where every event has one."
+    )
+
+
+class SearchRequest(Incoming):
+    """A query, the number of results, and who asks."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"query": "red running shoes", "k": 10, "user": {"user_id": "u42"}}}
+    )
+
+    query: QueryText
+    k: int = Field(10, ge=1, le=MAX_K, description="Results wanted.")
+    user: User | None = None
+    arm: Identifier | None = Field(None, description="The arm that answers; left out, the server's choice.")
+    explain: bool = Field(False, description="Add what the item is and what was understood.")
+
+
+class Feedback(Incoming):
+    """What the shopper did with a result."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"request_id": "8f14e45f", "event": "click", "item_id": "i7"}}
+    )
+
+    request_id: Identifier
+    event: Literal["click", "cart", "purchase"]
+    item_id: Identifier
+    user_id: Identifier | None = None
+    value: FiniteFloat | None = Field(None, ge=0, description="Money, for a purchase.")
+    event_id: Identifier | None = Field(None, description="Makes a repeated report recognisable.")
+
+
+class Model(BaseModel):
+    """The bundle that answered."""
+
+    name: str
+    version: str
+
+
+class Item(BaseModel):
+    """One result. Fields after `score` are there with `explain`, where the catalogue has them."""
+
+    item_id: str
+    score: float
+    head: int | None = Field(None, description="The query head that found it.")
+    title: str | None = None
+    brand: str | None = None
+    category: str | None = None
+    price: float | None = None
+
+
+class Understood(BaseModel):
+    """What the server made of the request; with `explain`."""
+
+    query: str = Field(description="The query after normalisation.")
+    user_id: str | None = None
+    profile: dict[str, str | float] = Field(default_factory=dict)
+    history: list[str] = Field(
+        default_factory=list, description="Items of the history that are in the catalogue."
+    )
+    ignored_history: list[str] = Field(default_factory=list, description="Items that are not.")
+
+
+class SearchResponse(BaseModel):
+    """The best items, best first."""
+
+    request_id: str
+    arm: str
+    model: Model
+    items: list[Item]
+    took_ms: float = Field(description="Milliseconds in the replica: waiting, encoding, searching.")
+    understood: Understood | None = None
+
+
+class Accepted(BaseModel):
+    """The feedback is on disk."""
+
+    request_id: str
+    event_id: str
+
+
+class State(BaseModel):
+    """Health or readiness."""
+
+    status: str
+
+
+class SampleEvent(BaseModel):
+    """An event of a sample shopper."""
+
+    item_id: str
+    event: str
+    timestamp: datetime | None = None
+    title: str | None = None
+
+
+class SampleShopper(BaseModel):
+    """A shopper that the bundle remembers, for trying things out."""
+
+    user_id: str | None
+    profile: dict[str, str | float]
+    history: list[SampleEvent]
+
+
+class Shoppers(BaseModel):
+    """Sample shoppers."""
+
+    shoppers: list[SampleShopper]
+
+
+class Status(BaseModel):
+    """What this replica serves and has done."""
+
+    status: str
+    arm: str
+    model: Model
+    bundle: dict[str, Any] = Field(description="From the bundle's manifest.")
+    started: datetime
+    uptime_s: float
+    searches: int
+    batches: int
+    feedback: int
+    refused: int = Field(description="Requests answered 4xx.")
+    failed: int = Field(description="Requests answered 5xx.")
+
+
+class FieldProblem(BaseModel):
+    """One field and what is wrong with it."""
+
+    field: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """application/problem+json (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = Field(None, description="The first field at fault, such as `user.history[2].event`.")
+    errors: list[FieldProblem] | None = None
