@@ -34,16 +34,14 @@ def _report(summary: Summary, out: Path) -> str:
 @click.command(name="simulate", epilog=_EPILOG)
 @click.option("--items", default=20_000, show_default=True, help="Items in the catalogue.")
 @click.option("--users", default=5_000, show_default=True, help="Shoppers.")
-@click.option(
-    "--interactions", default=200_000, show_default=True, help="Rows of the log, all events together."
-)
+@click.option("--interactions", default=200_000, show_default=True, help="Rows of the log, all events together.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the dataset.")
 def command(items: int, users: int, interactions: int, seed: int, out: Path) -> None:
     """Make a marketplace with a known truth: catalogue, shoppers, click log, judgements.
 
-    Writes the tables of a dataset into --out, and the truth (every shopper's utility for any item, every relevance grade)
-    into --out/truth, so that later an A/B test can be simulated on the same market.
+    Writes the tables of a dataset into --out, and the truth (every shopper's utility for any item, every relevance
+    grade) into --out/truth, so that later an A/B test can be simulated on the same market.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

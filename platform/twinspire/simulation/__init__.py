@@ -1,4 +1,4 @@
-"""A marketplace with a known truth: catalogue, shoppers, queries, clicks and purchases, and the utilities behind them."""
+"""A marketplace with a known truth: catalogue, shoppers, queries, clicks and purchases, and what is behind them."""
 
 from twinspire.simulation import truth
 from twinspire.simulation.market_maker import Summary, simulate

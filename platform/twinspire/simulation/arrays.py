@@ -19,9 +19,9 @@ def stream(seed: int, name: str, block: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64([seed, zlib.crc32(name.encode()), block]))
 
 
-def choose(rng: np.random.Generator, weights: Doubles, size: int) -> Ints:
+def choose(rng: np.random.Generator, weights: NDArray[np.floating], size: int) -> Ints:
     """`size` draws of an index, with chances proportional to `weights` (n,)."""
-    ends = np.cumsum(weights)
+    ends = np.cumsum(weights, dtype=np.float64)
     return search(ends, rng.random(size) * ends[-1])
 
 
@@ -36,7 +36,8 @@ def choose_rows(rng: np.random.Generator, weights: NDArray[np.floating]) -> Ints
     ends = np.cumsum(weights, axis=1)
     points = rng.random(len(weights))[:, None] * ends[:, -1:]
     found = (ends <= points).sum(axis=1)
-    return np.minimum(found, weights.shape[1] - 1).astype(np.int32)
+    row: Ints = np.minimum(found, weights.shape[1] - 1).astype(np.int32)
+    return row
 
 
 def gumbel(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:

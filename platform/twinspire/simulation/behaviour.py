@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from twinspire.simulation.arrays import Bools, Doubles, Floats, Ints
-
 if TYPE_CHECKING:
     from numpy.random import Generator
+
+    from twinspire.simulation.arrays import Bools, Doubles, Floats, Ints
 
 _GO_ON, _GO_ON_AFTER_CLICK = 0.88, 0.62
 _CART, _BUY = 0.32, 0.45
@@ -34,17 +34,17 @@ class Actions:
 def act(rng: Generator, slate: Ints, utility: Floats) -> Actions:
     """Let B shoppers act on slates (B, P) of item rows (-1: empty) with click chances `utility` (B, P) once looked at.
 
-    Examination is a cascade: each next result is looked at with a fixed chance, smaller after a click, so that what stands
-    lower is seen less. Carts and purchases are likelier for what is liked more.
+    Examination is a cascade: each next result is looked at with a fixed chance, smaller after a click, so that what
+    stands lower is seen less. Carts and purchases are likelier for what is liked more.
     """
     would = rng.random(slate.shape, dtype=np.float32) < utility
     stay = rng.random(slate.shape) < np.where(would, _GO_ON_AFTER_CLICK, _GO_ON)
     reached = np.cumprod(stay, axis=1).astype(bool)
     looked = np.ones(slate.shape, dtype=bool)
     looked[:, 1:] = reached[:, :-1]
-    looked &= slate >= 0
     loaded = np.ones(slate.shape, dtype=bool)
-    loaded[:, _UNSEEN + 1 :] = looked[:, 1:-_UNSEEN] if slate.shape[1] > _UNSEEN else loaded[:, _UNSEEN + 1 :]
+    loaded[:, _UNSEEN + 1 :] = looked[:, 1 : max(slate.shape[1] - _UNSEEN, 1)]
+    looked &= slate >= 0
     loaded &= slate >= 0
     clicked = would & looked
     carted = clicked & (rng.random(slate.shape) < _CART * (0.4 + utility))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from twinspire.simulation.arrays import Bools, Doubles, Floats, Ints, choose, choose_rows
+from twinspire.simulation.arrays import Doubles, Floats, Ints, choose, choose_rows
 from twinspire.simulation.brands import TASTE_DIMENSIONS, Brands
 from twinspire.simulation.market import AUDIENCES, SLOTS, TIERS, Market
 
@@ -75,7 +75,8 @@ def _price_of(market: Market, rng: np.random.Generator, kind: Ints, tier: Ints) 
     price = market.price[kind] * np.array([0.5, 1.0, 2.1])[tier] * np.exp(rng.normal(0, 0.22, len(kind)))
     # Shops end prices in .99, and in full tens less a cent when they are high.
     step = np.where(price < 10, 0.5, np.where(price < 200, 1.0, 10.0))
-    return np.round(np.maximum(np.round(price / step) * step, step) - 0.01, 2)
+    ended: Doubles = np.round(np.maximum(np.round(price / step) * step, step) - 0.01, 2)
+    return ended
 
 
 def make_items(market: Market, brands: Brands, rng: np.random.Generator, count: int) -> Items:
@@ -135,6 +136,16 @@ def _lines(market: Market, brands: Brands, items: Items, rng: np.random.Generato
     return parts.select(pl.concat_str(pl.all(), separator=" ")).to_series()
 
 
+def _audience_words(words: dict[str, list[str]], items: Items, rng: np.random.Generator) -> pl.Series:
+    """The audience as a title names it; types made for seniors say so in their type words."""
+    count = len(items.brand)
+    audience = pl.Series([""]).new_from_index(0, count)
+    for code, name in enumerate(AUDIENCES):
+        if name in words and name != "senior":
+            audience = _pick(words[name], rng, count).zip_with(pl.Series(items.audience == code), audience)
+    return audience
+
+
 def _parts(market: Market, brands: Brands, items: Items, rng: np.random.Generator) -> pl.DataFrame:
     """Every part that a title may have, one column each."""
     count = len(items.brand)
@@ -143,19 +154,14 @@ def _parts(market: Market, brands: Brands, items: Items, rng: np.random.Generato
     starts = np.cumsum([0] + [len(t) for t in titles])
     chosen = starts[items.type] + (rng.random(count) * np.diff(starts)[items.type]).astype(int)
     values = pl.Series([*market.values, ""])
-    words = market.raw["audience_titles"]
-    audience = pl.Series(["" for _ in range(count)])
-    for code, name in enumerate(AUDIENCES):
-        if name in words and name != "senior":
-            here = pl.Series(items.audience == code)
-            audience = _pick(words[name], rng, count).zip_with(here, audience)
     columns = {slot: values[items.values[:, number] % len(values)] for number, slot in enumerate(SLOTS)}
     return pl.DataFrame(
         {
             "brand": pl.Series(brands.name)[items.brand],
             "line": _lines(market, brands, items, rng),
             "type": pl.Series([t for many in titles for t in many])[chosen],
-            "audience": audience,
+            "audience": _audience_words(market.raw["audience_titles"], items, rng),
+            "for": _audience_words(market.raw["audience_endings"], items, rng),
             **columns,
         }
     )
@@ -168,14 +174,15 @@ def items_table(market: Market, brands: Brands, items: Items, rng: np.random.Gen
     category = pl.Series(items.category)
     pieces = []
     for number, name in enumerate(market.categories):
-        order = market.raw["departments"][market.departments[market.category_department[number]]][name][
-            "title"
-        ]
+        order = market.raw["departments"][market.departments[market.category_department[number]]][name]["title"]
         title = pl.concat_str([pl.col(part) for part in order.split()], separator=" ")
         pieces.append(parts.filter(category == number).select("row", title.alias("title")))
     # A type with one audience says it in its type word: "Kids Tablet" needs no "Kids'" before it.
-    title = pl.col("title").str.replace_all(r"\s+", " ").str.strip_chars()
-    title = title.str.replace(r"(?:Kids'|Children's) (.*)\b(Kids|Children)\b", "${1}${2}")
+    title = pl.col("title").str.replace(r"(?:Kids'|Children's) (.*)\b(Kids|Children)\b", "${1}${2}")
+    for brand in market.raw["brands"]:
+        if "drops" in brand:
+            title = title.str.replace(rf"^({brand['name']} .*)\b{brand['drops']}\b", "${1}")
+    title = title.str.replace_all(r"\s+", " ").str.strip_chars()
     titles = pl.concat(pieces).sort("row").select(title).to_series()
     path = pl.Series(
         [
@@ -199,9 +206,3 @@ def identifiers(prefix: str, count: int) -> pl.Series:
     width = max(6, len(str(count)))
     digits = pl.int_range(count, eager=True).cast(pl.String).str.zfill(width)
     return (pl.lit(prefix) + pl.lit(digits)).pipe(pl.select).to_series()
-
-
-def launched(items: Items, rows: Ints, day: Floats) -> Bools:
-    """Whether each item (B, K) is on sale on its row's day (B,)."""
-    on_sale: Bools = items.launch_day[rows] <= day[:, None]
-    return on_sale

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 import polars as pl
 
-from twinspire.simulation.arrays import Bools, Doubles, Floats, Ints, Longs
+if TYPE_CHECKING:
+    from twinspire.simulation.arrays import Bools, Doubles, Floats, Ints, Longs
 
-_K1, _B = 1.5, 0.75
-_STATIC = 0.15  # popularity's part of the rank, so that near ties go to what sells
+_K1, _B = 1.5, 0.4  # titles are short: their length says little
+_STATIC = 0.25  # popularity's part of the rank, so that near ties go to what sells
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,5 @@ def rank_pool(titles: pl.Series, queries: pl.Series, popularity: Doubles, depth:
     offsets = np.concatenate([[0], np.cumsum(documents)]).astype(np.int64)
     static = _STATIC * np.log(popularity)
     query_table = _padded(query_words.drop_nulls("code"), len(queries))
-    items, scores = _rank(
-        query_table, offsets, row, weights.astype(np.float32), static.astype(np.float32), depth
-    )
+    items, scores = _rank(query_table, offsets, row, weights.astype(np.float32), static.astype(np.float32), depth)
     return Lexical(items, scores, query_table, _padded(title_words, len(titles)))

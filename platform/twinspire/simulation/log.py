@@ -82,9 +82,7 @@ class LogWriter:
             held_rows += len(taken)
             while held_rows >= PART_ROWS or (missing == 0 and held_rows):
                 merged = pl.concat(held)
-                self._spell(merged.head(PART_ROWS)).write_parquet(
-                    folder / f"part-{part:05d}.parquet", statistics=True
-                )
+                self._spell(merged.head(PART_ROWS)).write_parquet(folder / f"part-{part:05d}.parquet", statistics=True)
                 part += 1
                 rest = merged.slice(PART_ROWS)
                 held, held_rows = [rest], len(rest)
@@ -154,7 +152,7 @@ class LogWriter:
             counts.events[name] += int(number)
         top = frame.filter((pl.col("event") == 0) & (pl.col("position") == 1))
         counts.requests += len(top)
-        counts.sessions = max(counts.sessions, int(frame["session"].max() or 0) + 1)  # type: ignore[arg-type,call-overload]
+        counts.sessions = max(counts.sessions, int(frame["session"].to_numpy().max(initial=-1)) + 1)
         counts.typed[frame["query"].to_numpy()] = True
         clicks = frame.filter(pl.col("event") == 1)
         shared = self._lexical.shares_word(clicks["query"].to_numpy(), clicks["item"].to_numpy())

@@ -1,16 +1,17 @@
-"""The market's world as arrays: categories, product types, attribute values and the words for them (from market.yaml)."""
+"""The market's world, from market.yaml, as arrays: categories, product types, attribute values, words for them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
-from twinspire.simulation.arrays import Doubles, Floats, Ints
+if TYPE_CHECKING:
+    from twinspire.simulation.arrays import Doubles, Floats, Ints
 
 AUDIENCES = ("none", "women", "men", "kids", "senior", "all")
 TIERS = ("low", "mid", "high")
@@ -75,11 +76,7 @@ def _slots(
 def _audiences(categories: list[dict[str, Any]], types: list[tuple[int, dict[str, Any]]]) -> Doubles:
     shares = np.zeros((len(types), len(AUDIENCES)))
     for row, (category, body) in enumerate(types):
-        given = (
-            {body["audience"]: 1.0}
-            if "audience" in body
-            else categories[category].get("audience", {"none": 1.0})
-        )
+        given = {body["audience"]: 1.0} if "audience" in body else categories[category].get("audience", {"none": 1.0})
         for audience, share in given.items():
             shares[row, AUDIENCES.index(audience)] = share
     return shares
@@ -92,9 +89,7 @@ def _forms(
     count, owner = len(types), np.array([category for _, category, _ in types])
     names = [name for name, _, _ in types]
     targets = [np.ones(count)]
-    targets += [
-        np.where(np.arange(count) == t, 1.0, (owner == owner[t]) * _SIBLING_GRADE) for t in range(count)
-    ]
+    targets += [np.where(np.arange(count) == t, 1.0, (owner == owner[t]) * _SIBLING_GRADE) for t in range(count)]
     targets += [(owner == c).astype(float) for c in range(len(bodies))]
     needs = raw["needs"]
     targets += [np.isin(names, need["types"]).astype(float) for need in needs]
@@ -111,16 +106,22 @@ def _forms(
             if name in need["types"]:
                 audience = AUDIENCES.index(need["audience"]) if "audience" in need else -1
                 groups.append(("need", need["say"], 1 + count + len(bodies) + number, "need", audience))
+        shares = dict(_FORM_SHARE)
+        shares["type"] *= bodies[category].get("named_by_type", 1.0)
         for share, texts, target, kind, audience in groups:
             weights = 1.0 / np.arange(1, len(texts) + 1) ** 0.7  # the first word of a list is the usual one
-            weights *= _FORM_SHARE[share] / weights.sum()
-            rows += [
-                (t, target, FORM_KINDS.index(kind), audience, w) for t, w in zip(texts, weights, strict=True)
-            ]
+            weights *= shares[share] / weights.sum()
+            rows += [(t, target, FORM_KINDS.index(kind), audience, w) for t, w in zip(texts, weights, strict=True)]
         offsets.append(len(rows))
-    text, target_, kind_, audience_, weight = zip(*rows, strict=True)
-    as_ints = [np.array(column, dtype=np.int32) for column in (target_, kind_, audience_)]
-    forms = Forms(list(text), *as_ints, np.cumsum(weight), np.array(offsets, dtype=np.int32))
+    texts_, targets_, kinds_, audiences_, weights_ = zip(*rows, strict=True)
+    forms = Forms(
+        text=list(texts_),
+        target=np.array(targets_, dtype=np.int32),
+        kind=np.array(kinds_, dtype=np.int32),
+        audience=np.array(audiences_, dtype=np.int32),
+        ends=np.cumsum(weights_, dtype=np.float64),
+        offsets=np.array(offsets, dtype=np.int32),
+    )
     return forms, np.array(targets, dtype=np.float32)
 
 
@@ -131,11 +132,7 @@ def load_market() -> Market:
     flat = _flat_categories(raw)
     departments, categories = list(raw["departments"]), [c for _, c, _ in flat]
     bodies = [body for _, _, body in flat]
-    types = [
-        (name, c, body)
-        for c, category in enumerate(categories)
-        for name, body in raw["types"][category].items()
-    ]
+    types = [(name, c, body) for c, category in enumerate(categories) for name, body in raw["types"][category].items()]
     owner = np.array([c for _, c, _ in types], dtype=np.int32)
     weight = np.array([body["w"] for _, _, body in types], dtype=float)
     lean = np.array([body["lean"][0] for body in bodies], dtype=np.float32).T[:, None, :]

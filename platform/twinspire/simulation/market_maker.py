@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +18,13 @@ from twinspire.simulation.lexical import rank_pool
 from twinspire.simulation.log import LogWriter, Tables
 from twinspire.simulation.market import load_market
 from twinspire.simulation.policy import Explorer
-from twinspire.simulation.queries import KINDS, make_queries, pool_size
+from twinspire.simulation.queries import make_queries, pool_size
 from twinspire.simulation.shoppers import make_shoppers, users_table
 from twinspire.simulation.truth import Truth, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _LEAST_ITEMS = 50
 _DEPTH = 80  # BM25 results kept for each query
@@ -75,8 +75,8 @@ def simulate(
 ) -> Summary:
     """Write a dataset in the table contract into `out`, with `truth/` beside its tables.
 
-    The same arguments give the same bytes. A folder that an earlier simulation wrote is replaced. `progress(stage, rows)`
-    hears what is being made and how many log rows came since. Raises ConfigError.
+    The same arguments give the same bytes. A folder that an earlier simulation wrote is replaced.
+    `progress(stage, rows)` hears what is being made and how many log rows came since. Raises ConfigError.
     """
     _check(items, users, interactions, seed, out)
     if out.is_dir():
@@ -104,14 +104,7 @@ def simulate(
     writer = LogWriter(truth, lexical, tables, seed)
     writer.write(out / "interactions", interactions, lambda rows: progress("log", rows))
     arguments = {"items": items, "users": users, "interactions": interactions, "seed": seed}
-    save(
-        truth, out / "truth", {"arguments": arguments, "categories": market.categories, "types": market.types}
-    )
-    kinds = pl.Series(list(KINDS))[pool.kind]
-    readable = pl.DataFrame(
-        {"query": queries, "kind": kinds, "weight": pool.weight, "senses": (pool.target >= 0).sum(axis=1)}
-    )
-    readable.write_parquet(out / "truth" / "queries.parquet")
+    save(truth, out / "truth", {"arguments": arguments, "categories": market.categories, "types": market.types})
     counts = writer.counts
     clicks = counts.events["click"]
     return Summary(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SLOTS = 20
 _NOISE = 0.45  # in BM25 points
 _EXPLORED = 0.18
-_WANTED = 0.75  # share of exploration in the query's own product types; the rest is what sells anywhere
+_WANTED = 0.7  # share of exploration in the query's own product types; the rest is what sells anywhere
 _FILLED = 0.85  # chance that a slot without a match is filled
 
 
@@ -32,9 +32,7 @@ class Explorer:
             items.type, items.popularity, truth.targets.shape[1]
         )
         count = int(max(items.brand.max(), truth.queries.brand.max())) + 1
-        self._by_brand, self._brand_ends, self._brand_offsets = _grouping(
-            items.brand, items.popularity, count
-        )
+        self._by_brand, self._brand_ends, self._brand_offsets = _grouping(items.brand, items.popularity, count)
         mass = np.bincount(items.type, items.popularity, truth.targets.shape[1])
         self._target_ends = np.cumsum((truth.targets > 0.99) * mass, axis=1)  # (G, T)
         self._all_ends = np.cumsum(items.popularity)
@@ -53,9 +51,7 @@ class Explorer:
             chosen[typed] = _within(rng, kind, self._by_type, self._type_ends, self._type_offsets)
         branded = np.flatnonzero((target == 0) & (brand >= 0))
         if len(branded):
-            chosen[branded] = _within(
-                rng, brand[branded], self._by_brand, self._brand_ends, self._brand_offsets
-            )
+            chosen[branded] = _within(rng, brand[branded], self._by_brand, self._brand_ends, self._brand_offsets)
         return chosen
 
     def popular(self, rng: Generator, count: int) -> Ints:
@@ -87,9 +83,7 @@ def _matches(truth: Truth, lexical: Lexical, rng: Generator, query: Ints, day: F
     best = np.argpartition(-score, depth - 1, axis=1)[:, :depth] if depth < score.shape[1] else None
     if best is None:
         best = np.broadcast_to(np.arange(depth), (len(query), depth))
-    order = np.take_along_axis(
-        best, np.argsort(-np.take_along_axis(score, best, 1), axis=1, kind="stable"), 1
-    )
+    order = np.take_along_axis(best, np.argsort(-np.take_along_axis(score, best, 1), axis=1, kind="stable"), 1)
     shown = np.full((len(query), SLOTS), -1, dtype=np.int32)
     valid = np.isfinite(np.take_along_axis(score, order, 1))
     shown[:, :depth] = np.where(valid, np.take_along_axis(candidates, order, 1), -1)
@@ -107,9 +101,7 @@ def _without_repeats(slate: Ints) -> Ints:
     return np.take_along_axis(slate, closed, 1)
 
 
-def slates(
-    truth: Truth, lexical: Lexical, explorer: Explorer, rng: Generator, query: Ints, day: Floats
-) -> Ints:
+def slates(truth: Truth, lexical: Lexical, explorer: Explorer, rng: Generator, query: Ints, day: Floats) -> Ints:
     """What is shown for each query (B,) on its day (B,): item rows (B, SLOTS), best first, -1 behind the last."""
     slate = _matches(truth, lexical, rng, query, day)
     unmatched = slate < 0

@@ -1,22 +1,25 @@
 """The pool of queries: texts that shoppers type, and what each text asks for.
 
-Each raw draw starts from an item (so that something in the catalogue answers it): a phrase for its type, and perhaps its
-brand, an attribute, an audience or a price word. Draws with the same text are one query; a text that came about in several
-ways ("apple": the brand, the fruit) keeps up to SENSES meanings, which is where polysemy comes from.
+Each raw draw starts from an item (so that something in the catalogue answers it): a phrase for its type, and perhaps
+its brand, an attribute, an audience or a price word. Draws with the same text are one query; a text that came about in
+several ways ("apple": the brand, the fruit) keeps up to SENSES meanings, which is where polysemy comes from.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from twinspire.simulation.arrays import Doubles, Floats, Ints, choose
-from twinspire.simulation.brands import Brands
-from twinspire.simulation.catalogue import Items
 from twinspire.simulation.market import AUDIENCES, FORM_KINDS, TIERS, Market
 from twinspire.simulation.typos import misspell
+
+if TYPE_CHECKING:
+    from twinspire.simulation.brands import Brands
+    from twinspire.simulation.catalogue import Items
 
 SENSES = 4
 KINDS = ("category", "type", "use", "need", "brand", "refined", "typo")
@@ -26,8 +29,8 @@ _TYPO_SHARE = 0.12  # of the pool's texts
 # What a raw draw adds to the phrase: (brand, phrase, attribute, audience, price word) and its share.
 _PATTERNS = np.array(
     [
-        (0, 1, 0, 0, 0, 0.44),
-        (1, 0, 0, 0, 0, 0.10),
+        (0, 1, 0, 0, 0, 0.46),
+        (1, 0, 0, 0, 0, 0.08),
         (1, 1, 0, 0, 0, 0.15),
         (0, 1, 1, 0, 0, 0.10),
         (0, 1, 0, 1, 0, 0.08),
@@ -61,7 +64,7 @@ class QueryPool:
 
 def pool_size(items: int, interactions: int) -> int:
     """How many distinct texts a market has: a long tail, but bounded, since each is ranked once."""
-    return int(np.clip(interactions // 20, 600, 40_000 if items < 1_000_000 else 20_000))
+    return int(np.clip(interactions // 12, 600, 60_000 if items < 1_000_000 else 20_000))
 
 
 def _words_for(groups: list[list[str]], chosen: Ints, rng: np.random.Generator) -> pl.Series:
@@ -70,12 +73,11 @@ def _words_for(groups: list[list[str]], chosen: Ints, rng: np.random.Generator) 
     starts = np.cumsum([0] + [len(group) for group in groups])
     width = np.append(np.diff(starts), 0)[chosen]
     rows = np.append(starts[:-1], len(flat) - 1)[chosen] + (rng.random(len(chosen)) * width).astype(int)
-    return pl.Series(flat)[rows]
+    words: pl.Series = pl.Series(flat)[rows]
+    return words
 
 
-def _draws(
-    market: Market, brands: Brands, items: Items, rng: np.random.Generator, count: int
-) -> pl.DataFrame:
+def _draws(market: Market, brands: Brands, items: Items, rng: np.random.Generator, count: int) -> pl.DataFrame:
     """Raw draws: the facts each names (-1: not named)."""
     per_category = np.bincount(items.category, items.popularity, len(market.categories))
     row = choose(rng, items.popularity / per_category[items.category] * market.demand[items.category], count)
@@ -97,7 +99,7 @@ def _draws(
     named = np.isin(items.audience[row], [AUDIENCES.index(a) for a in ("women", "men", "kids", "senior")])
     own = market.audience_share[kind].max(axis=1) == 1.0  # "kids tablet" need not say kids again
     named &= ~own | (forms.kind[form] == FORM_KINDS.index("category"))
-    audience = np.where(pattern[:, 3] & named, items.audience[row], forms.audience[form])
+    audience = np.where(pattern[:, 3] & named, items.audience[row], np.where(pattern[:, 1], forms.audience[form], -1))
     return pl.DataFrame(
         {
             "form": np.where(pattern[:, 1], form, -1),
@@ -148,9 +150,7 @@ def _texts(market: Market, brands: Brands, draws: pl.DataFrame, rng: np.random.G
 def _kind_of(market: Market, draws: pl.DataFrame) -> pl.Series:
     form = draws["form"].to_numpy()
     plain = market.forms.kind[np.maximum(form, 0)]
-    adorned = (
-        (draws["brand"] >= 0) | (draws["value"] >= 0) | (draws["said"] >= 0) | (draws["tier"] >= 0)
-    ).to_numpy()
+    adorned = ((draws["brand"] >= 0) | (draws["value"] >= 0) | (draws["said"] >= 0) | (draws["tier"] >= 0)).to_numpy()
     kind = np.where(form < 0, KINDS.index("brand"), np.where(adorned, KINDS.index("refined"), plain))
     return pl.Series(kind.astype(np.int32))
 
@@ -174,13 +174,9 @@ def _grouped(draws: pl.DataFrame, rng: np.random.Generator, size: int) -> tuple[
 def _senses(draws: pl.DataFrame, count: int) -> tuple[dict[str, Ints], Floats]:
     """The most frequent senses of each query as (Q, SENSES) columns."""
     grouped = (
-        draws.group_by("query", *_SENSE)
-        .len()
-        .sort("query", "len", *_SENSE, descending=[False, True, *[False] * 5])
+        draws.group_by("query", *_SENSE).len().sort("query", "len", *_SENSE, descending=[False, True, *[False] * 5])
     )
-    grouped = grouped.with_columns(pl.int_range(pl.len()).over("query").alias("place")).filter(
-        pl.col("place") < SENSES
-    )
+    grouped = grouped.with_columns(pl.int_range(pl.len()).over("query").alias("place")).filter(pl.col("place") < SENSES)
     rows, places = grouped["query"].to_numpy(), grouped["place"].to_numpy()
     columns = {}
     for name in _SENSE:
@@ -197,24 +193,18 @@ def _with_typos(texts: pl.DataFrame, rng: np.random.Generator, size: int) -> pl.
     source = choose(rng, texts["weight"].to_numpy() ** 0.6, size)
     frame = texts.select("query", "text", "weight")[source]
     frame = frame.with_columns(
-        misspell(frame["text"], rng).alias("typo"), pl.Series("part", rng.uniform(0.02, 0.25, size))
+        misspell(frame["text"], rng).alias("typo"), pl.Series("part", rng.uniform(0.003, 0.04, size))
     )
     frame = frame.filter((pl.col("text").str.len_chars() >= 5) & (pl.col("typo").str.len_chars() >= 4))
-    frame = frame.join(
-        texts.select(pl.col("text").alias("typo")), on="typo", how="anti", maintain_order="left"
-    )
+    frame = frame.join(texts.select(pl.col("text").alias("typo")), on="typo", how="anti", maintain_order="left")
     frame = frame.unique("typo", keep="first", maintain_order=True)
     return frame.select("query", "typo", (pl.col("weight") * pl.col("part")).alias("weight"))
 
 
-def make_queries(
-    market: Market, brands: Brands, items: Items, rng: np.random.Generator, size: int
-) -> QueryPool:
+def make_queries(market: Market, brands: Brands, items: Items, rng: np.random.Generator, size: int) -> QueryPool:
     """Draw about `size` distinct queries with their senses, weights and the categories whose shoppers type them."""
     raw = _draws(market, brands, items, rng, size * 6)
-    raw = raw.with_columns(
-        _texts(market, brands, raw, rng).alias("text"), _kind_of(market, raw).alias("kind")
-    )
+    raw = raw.with_columns(_texts(market, brands, raw, rng).alias("text"), _kind_of(market, raw).alias("kind"))
     typo_count = int(size * _TYPO_SHARE)
     texts, kept = _grouped(raw, rng, size - typo_count)
     columns, share = _senses(kept, len(texts))

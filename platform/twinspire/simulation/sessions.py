@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from twinspire.simulation.arrays import Doubles, Floats, Ints, Longs, gumbel, search
-from twinspire.simulation.truth import Truth
 
 if TYPE_CHECKING:
     from numpy.random import Generator
+
+    from twinspire.simulation.truth import Truth
 
 MOST_QUERIES = 5
 _MORE = 0.38  # chance of one more query in the session
@@ -47,12 +48,11 @@ def _typed(truth: Truth, rng: Generator, users: Ints, categories: Ints) -> Ints:
     tier = pool.tier[query, 0]
     fit += np.where(tier < 0, 0.0, np.where(tier == who.power[user], 0.7, -0.9)).astype(np.float32)
     audience = pool.audience[query, 0]
-    other = np.where(
-        who.gender[user] == 0, audience == 2, audience == 1
-    )  # somebody else's things: now and then a gift
+    other = np.where(who.gender[user] == 0, audience == 2, audience == 1)  # somebody else's things: now and then a gift
     fit -= np.float32(2.0) * other
     fit -= np.float32(1.5) * ((audience == 3) & ~who.parent[user])
-    return query[np.arange(len(users)), fit.argmax(axis=1)]
+    typed: Ints = query[np.arange(len(users)), fit.argmax(axis=1)]
+    return typed
 
 
 def draw_requests(truth: Truth, rng: Generator, sessions: int) -> Requests:

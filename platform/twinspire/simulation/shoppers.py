@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -34,9 +33,7 @@ class Shoppers:
 
 
 def _cities(market: Market) -> tuple[list[str], Ints]:
-    names = [
-        (city, _CLIMATES.index(climate)) for climate in _CLIMATES for city in market.raw["cities"][climate]
-    ]
+    names = [(city, _CLIMATES.index(climate)) for climate in _CLIMATES for city in market.raw["cities"][climate]]
     return [name for name, _ in names], np.array([climate for _, climate in names], dtype=np.int32)
 
 
@@ -57,9 +54,7 @@ def make_shoppers(market: Market, brands: Brands, rng: np.random.Generator, coun
     """Draw `count` shoppers."""
     gender = (rng.random(count) < 0.48).astype(np.int32)
     age = choose(rng, np.array([0.2, 0.3, 0.22, 0.16, 0.12]), count)
-    older = np.array(
-        [[0.5, 0.4, 0.1], [0.3, 0.5, 0.2], [0.25, 0.45, 0.3], [0.25, 0.45, 0.3], [0.4, 0.4, 0.2]]
-    )
+    older = np.array([[0.5, 0.4, 0.1], [0.3, 0.5, 0.2], [0.25, 0.45, 0.3], [0.25, 0.45, 0.3], [0.4, 0.4, 0.2]])
     power = choose_rows(rng, older[age])
     names, climates = _cities(market)
     city = choose(rng, 1.0 / np.arange(1, len(names) + 1) ** 0.3, count)
@@ -76,7 +71,7 @@ def make_shoppers(market: Market, brands: Brands, rng: np.random.Generator, coun
         parent=rng.random(count) < np.array([0.05, 0.5, 0.6, 0.25, 0.1])[age],
         affinity=market.lean[gender, age] + climate[climates[city]] + own,
         loyal_brand=_loyal(market, brands, rng, power),
-        loyalty=rng.uniform(0.6, 1.8, count).astype(np.float32),
+        loyalty=rng.uniform(0.8, 2.2, count).astype(np.float32),
         taste=rng.normal(0, 1, (count, TASTE_DIMENSIONS)).astype(np.float32),
         activity=np.exp(rng.normal(0, 1.0, count)),
     )

@@ -7,26 +7,30 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import polars as pl
 
 from twinspire.errors import DatasetError
-from twinspire.simulation.arrays import Doubles, Floats, Ints
+from twinspire.simulation.brands import TASTE_DIMENSIONS
 from twinspire.simulation.catalogue import Items
 from twinspire.simulation.market import AUDIENCES
-from twinspire.simulation.queries import SENSES, QueryPool
+from twinspire.simulation.queries import KINDS, SENSES, QueryPool
 from twinspire.simulation.shoppers import Shoppers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import ArrayLike
+
+    from twinspire.simulation.arrays import Bools, Doubles, Floats, Ints
+
 FORMAT = 1
 _WRONG_BRAND, _WRONG_VALUE, _WRONG_TIER = 0.5, 0.66, 0.66
-_PRICE_FIT = np.array(
-    [[0.7, -0.3, -1.4], [-0.3, 0.5, -0.3], [-1.2, 0.0, 0.9]], dtype=np.float32
-)  # power x tier
-_TASTE, _QUALITY, _AFFINITY = 0.45, 0.35, 0.45
+_PRICE_FIT = np.array([[0.9, -0.3, -1.8], [-0.3, 0.5, -0.4], [-1.6, -0.1, 1.1]], dtype=np.float32)  # power x tier
+_TASTE, _QUALITY = 0.45, 0.35
+_AFFINITY, _AFFINITY_AMBIGUOUS = 0.3, 1.2  # liking of the item's category; it decides what "apple" means
 _SHARPNESS, _THRESHOLD = 2.0, 0.55
 _BASE, _GRADED, _GRADE_POWER = 0.004, 0.9, 1.8
 
@@ -66,14 +70,18 @@ class Truth:
     def _rows(self) -> dict[str, int]:
         return {text: row for row, text in enumerate(self.queries.text)}
 
+    @cached_property
+    def _ambiguous(self) -> Bools:
+        """Whether a query asks for several things: any item of a brand, a need, or more than one sense."""
+        ambiguous: Bools = (self.queries.target[:, 0] == 0) | (self.queries.target[:, 1] >= 0)
+        return ambiguous
+
     def query_rows(self, queries: Sequence[str]) -> Ints:
         """Rows of query texts in the pool. Raises DatasetError for a text that the market has never typed."""
         cleaned = [" ".join(text.lower().split()) for text in queries]
         missing = next((text for text in cleaned if text not in self._rows), None)
         if missing is not None:
-            raise DatasetError(
-                f"the truth does not know the query {missing!r}; ask for one of truth/queries.parquet"
-            )
+            raise DatasetError(f"the truth does not know the query {missing!r}; ask for one of truth/queries.parquet")
         return np.array([self._rows[text] for text in cleaned], dtype=np.int32)
 
     def relevance(self, queries: Sequence[str], item_rows: ArrayLike) -> Floats:
@@ -131,16 +139,16 @@ class Truth:
         user = user_rows[:, None]
         score = np.float32(_QUALITY) * facts.quality[items]
         score += _PRICE_FIT[who.power[user], facts.tier[items]]
-        named = (self.queries.audience[query_rows] >= 0).any(axis=1)[:, None]
-        score += np.where(named, np.float32(0), self._audience_liking(user_rows, items))
+        unnamed = np.all(self.queries.audience[query_rows] < 0, axis=1)
+        score += self._audience_liking(user_rows, items) * np.asarray(unnamed)[:, None]
         loyal = who.loyal_brand[user, facts.department[items]] == facts.brand[items]
         score += np.where(loyal, who.loyalty[user], np.float32(0))
-        score += (
-            np.float32(_TASTE)
-            * np.einsum("bd,bkd->bk", who.taste[user_rows], facts.style[items])
-            / np.float32(2.45)
+        style = np.einsum("bd,bkd->bk", who.taste[user_rows], facts.style[items]) / np.float32(
+            np.sqrt(TASTE_DIMENSIONS)
         )
-        score += np.float32(_AFFINITY) * who.affinity[user, facts.category[items]]
+        score += np.float32(_TASTE / np.sqrt(TASTE_DIMENSIONS)) * style
+        weight = np.where(self._ambiguous[query_rows], _AFFINITY_AMBIGUOUS, _AFFINITY).astype(np.float32)
+        score += weight[:, None] * who.affinity[user, facts.category[items]]
         return score
 
     def _audience_liking(self, user_rows: Ints, items: Ints) -> Floats:
@@ -150,57 +158,58 @@ class Truth:
         liking = _AUDIENCE_FIT[who.gender[user], audience]
         kids, senior = AUDIENCES.index("kids"), AUDIENCES.index("senior")
         liking = np.where(audience == kids, np.where(who.parent[user], 0.3, -1.6), liking)
-        return np.where(audience == senior, np.where(who.age[user] >= 4, 0.9, -0.6), liking).astype(
-            np.float32
-        )
+        return np.where(audience == senior, np.where(who.age[user] >= 4, 0.9, -0.6), liking).astype(np.float32)
 
     def utilities(self, user_rows: Ints, query_rows: Ints, items: Ints) -> Floats:
         """Chance of a click on items (B, K) that are looked at: relevance times taste."""
         wanted = _BASE + _GRADED * self.grades(query_rows, items) ** np.float32(_GRADE_POWER)
         liking = _SHARPNESS * (self.tastes(user_rows, query_rows, items) - _THRESHOLD)
-        chance = (wanted / (1.0 + np.exp(-liking))).astype(np.float32)
+        chance: Floats = (wanted / (1.0 + np.exp(-liking))).astype(np.float32)
         chance[items < 0] = 0.0
         return chance
 
 
 def save(truth: Truth, folder: Path, facts: dict[str, Any]) -> None:
-    """Write the truth as plain arrays (`*.npz`, no pickle) and its facts as JSON."""
+    """Write the truth as plain arrays (`*.npz`, no pickle), the queries as a table, and its facts as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
+    pool = truth.queries
     for name, owner in _OWNERS.items():
         part = getattr(truth, name)
-        arrays = {f.name: np.asarray(getattr(part, f.name)) for f in fields(owner)}
-        np.savez(folder / f"{name}.npz", **arrays)
-    np.savez(folder / "market.npz", targets=truth.targets, demand=truth.demand)
-    (folder / "truth.json").write_text(
-        json.dumps({"format": FORMAT, **facts}, indent=2, sort_keys=True) + "\n"
-    )
+        arrays = {f.name: np.asarray(getattr(part, f.name)) for f in fields(owner) if f.name != "text"}
+        np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
+    np.savez(folder / "market.npz", allow_pickle=False, targets=truth.targets, demand=truth.demand)
+    kinds = pl.Series(list(KINDS))[pool.kind]
+    senses = (pool.target >= 0).sum(axis=1)
+    table = pl.DataFrame({"query": pool.text, "kind": kinds, "weight": pool.weight, "senses": senses})
+    table.write_parquet(folder / "queries.parquet")
+    note = json.dumps({"format": FORMAT, **facts}, indent=2, sort_keys=True)
+    (folder / "truth.json").write_text(note + "\n")
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _part(folder: Path, name: str) -> dict[str, Any]:
+    """The fields of one part, by name."""
+    path = folder / f"{name}.npz"
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"{path} cannot be read as a part of a truth ({error}); simulate the market again"
-        ) from error
+            arrays: dict[str, Any] = dict(archive)
+        if name == "queries":
+            arrays["text"] = pl.read_parquet(folder / "queries.parquet", columns=["query"])["query"].to_list()
+    except (OSError, ValueError, BadZipFile, pl.exceptions.PolarsError) as error:
+        raise DatasetError(f"{path} is not a readable part of a truth ({error}); simulate the market again") from error
+    return arrays
 
 
 def load(folder: str | Path) -> Truth:
-    """Load the truth of a simulated dataset (its folder, or its `truth` folder). Raises DatasetError where there is none."""
+    """Load the truth of a simulated dataset, from its folder or its `truth` folder.
+
+    Raises DatasetError where there is none or where it is damaged.
+    """
     root = Path(folder)
     root = root / "truth" if (root / "truth").is_dir() else root
     note = root / "truth.json"
     if not note.is_file():
-        raise DatasetError(
-            f"{root} holds no truth (no truth.json); only datasets made by `twinspire simulate` have one"
-        )
+        raise DatasetError(f"{root} holds no truth (no truth.json); `twinspire simulate` writes one with its datasets")
     if json.loads(note.read_text())["format"] != FORMAT:
         raise DatasetError(f"{note}: this version reads truth format {FORMAT}; simulate the market again")
-    parts: dict[str, Any] = {}
-    for name, owner in _OWNERS.items():
-        arrays: dict[str, Any] = _arrays(root / f"{name}.npz")
-        if "text" in arrays:
-            arrays["text"] = arrays["text"].tolist()
-        parts[name] = owner(**arrays)
-    return Truth(**parts, **_arrays(root / "market.npz"))
+    parts = {name: owner(**_part(root, name)) for name, owner in _OWNERS.items()}
+    return Truth(**parts, **_part(root, "market"))

@@ -17,12 +17,7 @@ def misspell(texts: pl.Series, rng: np.random.Generator) -> pl.Series:
     count = len(texts)
     frame = pl.DataFrame({"text": texts, "place": rng.random(count), "slip": rng.integers(4, size=count)})
     length = pl.col("text").str.len_chars().cast(pl.Int64)
-    at = (
-        (1 + pl.col("place") * (length - 2).clip(lower_bound=1))
-        .floor()
-        .cast(pl.Int64)
-        .clip(upper_bound=length - 1)
-    )
+    at = (1 + pl.col("place") * (length - 2).clip(lower_bound=1)).floor().cast(pl.Int64).clip(upper_bound=length - 1)
     text = pl.col("text")
     before, letter, after = text.str.slice(0, at), text.str.slice(at, 1), text.str.slice(at + 1)
     beside = letter.replace_strict(_NEIGHBOURS, default=letter)
