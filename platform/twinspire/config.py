@@ -1,6 +1,7 @@
 """The whole config of a fit: one section a room, each typed beside the code that reads it. Unknown keys are refused.
 
-A config is YAML: a file of the user's, or one that Twinspire brings by name (`dpsr-paper`). `--set section.key=value` comes last.
+A config is YAML: a file of the user's, or one that Twinspire brings by name (`dpsr-paper`). `--set
+section.key=value` comes last.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def _read(source: str) -> dict[str, Any]:
             raise ConfigError(f"config {source}: {reason}; named configs are {', '.join(named_configs())}") from None
     try:
         data = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise ConfigError(f"config {source}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"config {source}: must be sections with keys, such as 'model: {{dim: 64}}'")
@@ -79,7 +80,7 @@ def _read(source: str) -> dict[str, Any]:
 def _apply(data: dict[str, Any], setting: str) -> None:
     key, equals, value = setting.partition("=")
     section, dot, name = key.strip().partition(".")
-    if not equals or not dot or not name:
+    if not equals or not dot or not name or not section:
         raise ConfigError(f"--set {setting}: write section.key=value, such as model.dim=128")
     target = data.setdefault(section, {}) or {}
     data[section] = target
@@ -90,13 +91,16 @@ def _apply(data: dict[str, Any], setting: str) -> None:
         raise ConfigError(f"--set {setting}: {key} does not name a key of a section")
     try:
         target[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {setting}: the value is not YAML") from None
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
+    problems = error.errors()
+    field = problems[0]["loc"][:2]
+    # Of the branches of a union, the one that got furthest into the value says best what is wrong with it.
+    problem = max((found for found in problems if found["loc"][:2] == field), key=lambda found: len(found["loc"]))
+    key = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))
     if problem["type"] == "extra_forbidden":
         return f"config: unknown key {key}; {_known_keys(problem['loc'][:-1])}"
     given = f", not {problem['input']!r}" if not isinstance(problem["input"], dict) else ""

@@ -8,17 +8,19 @@ that no row sees its own click, nor another click on the same result page.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from twinspire.errors import DatasetError
 from twinspire.text import normalise_column
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from numpy.typing import NDArray
 
     from twinspire.dataset import Dataset
@@ -30,8 +32,8 @@ class LogConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     events: tuple[Literal["click", "cart", "purchase"], ...] = Field(("click", "cart", "purchase"), min_length=1)
-    until: datetime | None = Field(None, description="use interactions before this time (UTC) only")
-    holdout_days: float = Field(0, ge=0, description="leave out the log's last days, for `evaluate`")
+    until: AwareDatetime | None = Field(None, description="use interactions before this time only; has a time zone")
+    holdout_days: float = Field(0, ge=0, le=36_500, description="leave out the log's last days, for `evaluate`")
     validation_share: float = Field(
         0.1, gt=0, lt=0.9, description="latest share of positives that decides when to stop"
     )
@@ -150,8 +152,6 @@ def _collect(dataset: Dataset, config: LogConfig) -> pl.DataFrame:
     interactions = dataset.interactions
     until = cut_time(dataset, config)
     if until is not None:
-        if until.tzinfo is None:
-            raise DatasetError(f"log.until: {until} has no time zone; write it as {until.isoformat()}Z")
         interactions = interactions.filter(pl.col("timestamp") < until)
     frame = search_log(interactions, config.events)
     if frame.is_empty() and until is not None:

@@ -103,9 +103,14 @@ ItemFeature = Annotated[NgramBag | Id | Category | Number, Field(discriminator="
 class FeatureConfig(_Spec):
     """Which features enter which tower. `auto` takes what the tables hold: see `resolve`."""
 
-    query: Literal["auto"] | tuple[QueryFeature, ...] = "auto"
-    item: Literal["auto"] | tuple[ItemFeature, ...] = "auto"
+    query: Literal["auto"] | Annotated[tuple[QueryFeature, ...], Field(min_length=1)] = "auto"
+    item: Literal["auto"] | Annotated[tuple[ItemFeature, ...], Field(min_length=1)] = "auto"
     item_text: tuple[str, ...] = Field(("title",), min_length=1, description="item columns whose text is tokenised")
     min_token_count: int = Field(1, ge=1, description="a token seen less often is dropped")
     max_token_rows: int = Field(500_000, ge=1, description="rows of each text table; the most frequent tokens stay")
-    history_length: int = Field(20, ge=1, le=1000, description="events kept for each shopper in the bundle")
+    history_length: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="events kept for each shopper in the bundle, at least as many as the longest history feature reads",
+    )
