@@ -58,14 +58,24 @@ class CategoryEncoding:
         return Ragged.from_lengths(codes[kept], np.bincount(owner[kept], minlength=len(values)))
 
     def apply_one(self, value: Any) -> list[int]:
-        """The level rows of one label."""
-        parts = str(value).split(SEPARATOR)
+        """The level rows of one label; None, and what is neither text, number nor truth value, is unknown."""
+        label = _label(value)
+        parts = [] if label is None else label.split(SEPARATOR)
         prefixes = (SEPARATOR.join(parts[: depth + 1]) for depth in range(len(parts)))
         return [self._rows[prefix] for prefix in prefixes if prefix in self._rows]
 
     def state(self) -> dict[str, Any]:
         """The labels in row order."""
         return {"kind": "category", "values": self.values}
+
+
+def _label(value: Any) -> str | None:
+    """One value as the text that a column of such values is cast to: `true`, not `True`."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | float | np.bool_ | np.floating):
+        return str(pl.Series([value]).cast(pl.String)[0])
+    return str(value) if isinstance(value, int | np.integer) else None
 
 
 def _levels(values: pl.Series) -> pl.Series:
@@ -95,7 +105,8 @@ class NumberEncoding:
     @classmethod
     def fit(cls, values: pl.Series, bins: int) -> NumberEncoding:
         """Inner edges at the quantiles of the known values, without repeats."""
-        known = values.cast(pl.Float64).drop_nulls().drop_nans().to_numpy()
+        known = values.cast(pl.Float64).drop_nulls().to_numpy()
+        known = known[np.isfinite(known)]
         if len(known) == 0:
             return cls([])
         return cls(np.unique(np.quantile(known, np.arange(1, bins) / bins)).tolist())
@@ -111,7 +122,7 @@ class NumberEncoding:
         """The bin of one number; what is no number is unknown."""
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return []
         return [] if np.isnan(number) else [int(np.searchsorted(self._edges, number, side="right")) + 1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,5 +93,12 @@ class RequestEncoder:
 
 def _in_time_order(events: Sequence[Event]) -> Sequence[Event]:
     if all(event.timestamp is not None for event in events):
-        return sorted(events, key=lambda event: event.timestamp)  # type: ignore[arg-type,return-value]
+        return sorted(events, key=_seconds)
     return events
+
+
+def _seconds(event: Event) -> float:
+    """Time of an event; one without a zone is UTC."""
+    assert event.timestamp is not None
+    time = event.timestamp
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
