@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KNOWN_SHARE = 0.01  # a column that is null more often than this teaches nothing
 MAX_LABELS = 1_000  # a profile column with more labels is an identifier or free text
+RESERVED = ("history",)  # columns that a bundle keeps beside the profile
 HISTORY_SHARE = 0.05  # histories are worth their cost where this share of positives has one
 
 
@@ -41,6 +42,7 @@ def resolve(config: FeatureConfig, dataset: Dataset, history_lengths: np.ndarray
         if len(history_lengths) and (history_lengths > 0).mean() >= HISTORY_SHARE:
             query += tuple(History(of=_short(feature)) for feature in item if not isinstance(feature, NgramBag))
     resolved = config.model_copy(update={"query": query, "item": item})
+    _check_names(resolved)
     _check(resolved, dataset)
     return resolved
 
@@ -57,11 +59,11 @@ def _profile_features(dataset: Dataset) -> list[QueryFeature]:
         return []
     features: list[QueryFeature] = []
     for column, dtype in dataset.users.schema.items():
-        if column == "user_id" or not _known(dataset.users, column):
+        if column in ("user_id", *RESERVED) or not _known(dataset.users, column):
             continue
         if dtype.is_float():
             features.append(Number(column=column))
-        elif dtype in (pl.String, pl.Boolean) or dtype.is_integer():
+        elif dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean) or dtype.is_integer():
             if dataset.users[column].n_unique() <= MAX_LABELS:
                 features.append(Category(column=column))
             elif dtype.is_integer():
@@ -84,7 +86,7 @@ def _check(config: FeatureConfig, dataset: Dataset) -> None:
         if isinstance(feature, Category | Number):
             _check_column(dataset.items, "items", feature.column, "features.item")
             _check_number(dataset.items, "items", feature)
-    names = {_short(feature) for feature in config.item if not isinstance(feature, str)}
+    names = {_short(feature) for feature in config.item if not isinstance(feature, str | NgramBag)}
     for wanted in config.query:
         if isinstance(wanted, Category | Number):
             if dataset.users is None:
@@ -92,8 +94,21 @@ def _check(config: FeatureConfig, dataset: Dataset) -> None:
             _check_column(dataset.users, "users", wanted.column, "features.query")
             _check_number(dataset.users, "users", wanted)
         elif isinstance(wanted, History) and wanted.of not in names:
-            known = ", ".join(sorted(names))
+            known = ", ".join(sorted(names)) or "none"
             raise ConfigError(f"features.query: history of {wanted.of!r} needs such an item feature; there are {known}")
+
+
+def _check_names(config: FeatureConfig) -> None:
+    """Each feature of a tower has a name and a table of its own."""
+    for key, side, features in (("query", "user", config.query), ("item", "item", config.item)):
+        seen: set[str] = set()
+        for feature in features:
+            name = feature.name(side) if not isinstance(feature, str) else feature
+            if name in seen:
+                raise ConfigError(f"features.{key}: two features are named {name!r}; leave one out")
+            if name in (f"user.{column}" for column in RESERVED):
+                raise ConfigError(f"features.{key}: the name of column {name[5:]!r} is taken; rename the column")
+            seen.add(name)
 
 
 def _check_column(table: pl.DataFrame, name: str, column: str, key: str) -> None:
