@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from twinspire import cluster, dataset
-from twinspire.bundle import Manifest, Parts, write_bundle
+from twinspire.bundle import Manifest, Parts, check_target, write_bundle
 from twinspire.features.encode import encode
-from twinspire.index.build import build_index
+from twinspire.index.build import build_index, check_factory
 from twinspire.index.embed import embed_catalogue
 from twinspire.training.build import architecture
 from twinspire.training.run import train
@@ -34,6 +34,9 @@ def fit(data: Path, out: Path, config: Config, *, quarantine: Path | None = None
     Errors: any TwinspireError; no bundle is written then, and one that was there stays.
     """
     console = Console(stderr=True)
+    out = out.absolute()
+    check_target(out)
+    check_factory(config.model.dim, config.index)
     source = dataset.read(data, quarantine=quarantine, require_interactions=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".work", dir=out.parent)).absolute()

@@ -2,6 +2,6 @@
 
 from twinspire.bundle.bundle import Bundle, Results
 from twinspire.bundle.manifest import Manifest
-from twinspire.bundle.write import Parts, write_bundle
+from twinspire.bundle.write import Parts, check_target, write_bundle
 
-__all__ = ["Bundle", "Manifest", "Parts", "Results", "write_bundle"]
+__all__ = ["Bundle", "Manifest", "Parts", "Results", "check_target", "write_bundle"]

@@ -18,6 +18,7 @@ from twinspire.features.dictionaries import Dictionaries
 from twinspire.features.query import Event, Query, Shopper
 from twinspire.features.request import RequestEncoder
 from twinspire.features.spec import History
+from twinspire.features.store import file_name
 from twinspire.index.vectors import VectorIndex
 from twinspire.model import TwoTower, to_bags
 from twinspire.ragged import Ragged
@@ -145,4 +146,4 @@ def _rows(item_ids: pl.Series) -> dict[str, int]:
 
 def _history_bags(folder: Path, dictionaries: Dictionaries) -> dict[str, Ragged]:
     tables = {feature.table("query") for feature in dictionaries.config.query if isinstance(feature, History)}
-    return {table: Ragged.load(folder / "history" / table, mmap=False) for table in tables}
+    return {table: Ragged.load(folder / "history" / file_name(table), mmap=False) for table in tables}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "items.parquet", "users.parquet")
 _CHUNK = 1 << 22
 
 
@@ -75,6 +76,9 @@ class Manifest(BaseModel):
 
         Errors: BundleError that names the first missing or changed file.
         """
+        for name in REQUIRED:
+            if name not in self.files:
+                raise BundleError(f"{folder}: {MANIFEST} has no checksum of {name}; fit again")
         for name, expected in self.files.items():
             path = folder / name
             if not path.is_file():

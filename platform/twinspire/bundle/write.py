@@ -17,6 +17,7 @@ import twinspire
 from twinspire.bundle.manifest import MANIFEST, Manifest, checksums
 from twinspire.errors import BundleError
 from twinspire.features.spec import Category, History, Number
+from twinspire.features.store import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,12 @@ def write_bundle(parts: Parts, target: Path) -> Manifest:
     return manifest
 
 
+def check_target(target: Path) -> None:
+    """Errors: BundleError where `target` is something other than a bundle, an empty folder or nothing."""
+    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise BundleError(f"{target}: exists and is no bundle; give --out another name")
+
+
 def _manifest(parts: Parts, name: str, tokeniser: Tokeniser, folder: Path) -> Manifest:
     meta = parts.encoded.meta
     created = datetime.now(UTC)
@@ -104,21 +111,22 @@ def _items(parts: Parts) -> pl.DataFrame:
 def _users(parts: Parts) -> pl.DataFrame:
     """Profile columns that the query tower reads, and each user's last events."""
     positives, features = parts.positives, parts.encoded.dictionaries.config
-    columns = [feature.column for feature in features.query if isinstance(feature, Category | Number)]
+    read = [feature.column for feature in features.query if isinstance(feature, Category | Number)]
+    columns = [column for column in read if column != "user_id"]
+    longest = max(feature.length for feature in (*features.query, History(length=1)) if isinstance(feature, History))
     stops = positives.event_offsets[1:]
-    starts = np.maximum(positives.event_offsets[:-1], stops - features.history_length)
+    starts = np.maximum(positives.event_offsets[:-1], stops - max(features.history_length, longest))
     owner = np.repeat(np.arange(len(stops)), stops - starts)
     within = np.arange(len(owner)) - np.repeat(np.cumsum(stops - starts) - (stops - starts), stops - starts)
-    events = pl.DataFrame({"user": owner, "history": positives.event_items[np.repeat(starts, stops - starts) + within]})
-    histories = events.group_by("user", maintain_order=True).agg("history")
-    users = pl.DataFrame({"user_id": positives.user_ids, "user": np.arange(len(stops))}).join(
-        histories, on="user", how="left", maintain_order="left"
-    )
+    events = positives.event_items[np.repeat(starts, stops - starts) + within]
+    known = pl.DataFrame({"user_id": positives.user_ids})
+    histories = known[owner].with_columns(pl.Series("history", events)).group_by("user_id", maintain_order=True).all()
+    users = known.join(histories, on="user_id", how="left", maintain_order="left")
     if parts.dataset.users is not None and columns:
         users = users.join(
             parts.dataset.users.select("user_id", *columns), on="user_id", how="left", maintain_order="left"
         )
-    return users.drop("user").with_columns(pl.col("history").cast(pl.List(pl.Int32)).fill_null([]))
+    return users.with_columns(pl.col("history").cast(pl.List(pl.Int32)).fill_null([]))
 
 
 def _queries(parts: Parts) -> pl.DataFrame:
@@ -131,14 +139,13 @@ def _save_history(parts: Parts, folder: Path) -> None:
     (folder / "history").mkdir()
     store = parts.encoded.store
     for table in {f.table("query") for f in parts.encoded.dictionaries.config.query if isinstance(f, History)}:
-        store.items[table].save(folder / "history" / table)
+        store.items[table].save(folder / "history" / file_name(table))
 
 
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
     """A new folder beside `target` that takes its place at the end; nothing is left where writing fails."""
-    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise BundleError(f"{target}: exists and is no bundle; give --out another name")
+    check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = target.with_name(f".{target.name}.{os.getpid()}.new")
     shutil.rmtree(folder, ignore_errors=True)
@@ -148,7 +155,12 @@ def _beside(target: Path) -> Iterator[Path]:
         old = target.with_name(f".{target.name}.{os.getpid()}.old")
         if target.exists():
             target.rename(old)
-        folder.rename(target)
+        try:
+            folder.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

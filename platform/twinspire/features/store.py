@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class FeatureStore:
         for side, bags in (("items", self.items), ("queries", self.queries), ("users", self.users)):
             (folder / side).mkdir(parents=True)
             for name, ragged in bags.items():
-                ragged.save(folder / side / name)
+                ragged.save(folder / side / file_name(name))
         np.save(folder / "events.items.npy", self.events.items)
         np.save(folder / "events.offsets.npy", self.events.offsets)
         names = {"items": list(self.items), "queries": list(self.queries), "users": list(self.users)}
@@ -82,7 +83,7 @@ class FeatureStore:
         """Memory-map what `save` wrote."""
         meta: dict[str, Any] = json.loads((folder / "store.json").read_text())
         sides = {
-            side: {name: Ragged.load(folder / side / name) for name in names}
+            side: {name: Ragged.load(folder / side / file_name(name)) for name in names}
             for side, names in meta["features"].items()
         }
         events = Events(
@@ -91,6 +92,11 @@ class FeatureStore:
         )
         histories = {name: (feature, length) for name, (feature, length) in meta["histories"].items()}
         return cls(**sides, events=events, histories=histories, n_items=meta["n_items"])
+
+
+def file_name(feature: str) -> str:
+    """The name of a feature as the name of a file: columns may be called anything, `size/colour` too."""
+    return quote(feature, safe="")
 
 
 def look_through(rows: Ragged, bags: Ragged) -> Ragged:

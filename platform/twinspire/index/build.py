@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -100,11 +101,25 @@ def _train(factory: str, vectors: NDArray[np.float32]) -> faiss.Index:
         index.train(sample)
         index.add(np.ascontiguousarray(vectors, np.float32))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1][:200]
         raise ConfigError(
-            f"index.factory: {factory!r} does not fit {len(vectors)} items of {vectors.shape[1]}: {reason}"
+            f"index.factory: {factory!r} does not fit {len(vectors)} items of {vectors.shape[1]}: {_reason(error)}"
         ) from None
     return index
+
+
+def check_factory(dim: int, config: IndexConfig) -> None:
+    """Errors: ConfigError for a factory string that FAISS cannot read or that does not fit `dim`."""
+    if config.factory == "auto":
+        return
+    try:
+        faiss.index_factory(dim, config.factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise ConfigError(f"index.factory: {config.factory!r} with model.dim {dim}: {_reason(error)}") from None
+
+
+def _reason(error: RuntimeError) -> str:
+    """What FAISS says, without the place in its source."""
+    return re.sub(r"^Error in .*? at \S+?:\d+: (Error: )?", "", " ".join(str(error).split()))[:200]
 
 
 def _sample(vectors: NDArray[np.float32], factory: str) -> NDArray[np.float32]:
