@@ -67,7 +67,7 @@ class Encoded:
         return pl.read_parquet(self.folder / "rows" / "validation.parquet")
 
     def clicks(self, part: str) -> np.ndarray:
-        """Weighted positives of each item, (n,) f64, in `training` or `all`."""
+        """Positives of each item, (n,), in `training` or `all`; unweighted, as batches draw them."""
         clicks: np.ndarray = np.load(self.folder / f"clicks.{part}.npy")
         return clicks
 
@@ -137,7 +137,7 @@ def _write_rows(positives: Positives, log: LogConfig, dataset: Dataset, folder: 
     (folder / "rows").mkdir()
     for part, upto in (("training", n - window), ("all", n)):
         _write_parts(rows[rng.permutation(upto)], folder / "rows" / part)
-        clicks = np.bincount(positives.item[:upto], weights=positives.weight[:upto], minlength=len(dataset.items))
+        clicks = np.bincount(positives.item[:upto], minlength=len(dataset.items))
         np.save(folder / f"clicks.{part}.npy", clicks)
     chosen = np.sort(rng.permutation(window)[: log.validation_cap]) + n - window
     rows[chosen].write_parquet(folder / "rows" / "validation.parquet")

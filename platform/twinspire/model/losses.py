@@ -83,11 +83,16 @@ def softmax_loss(
     positive = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
     logits = logits.masked_fill(~(negatives | positive), -torch.inf)
     losses = torch.logsumexp(logits, dim=1) - logits.diagonal()
-    return (losses * weight).sum() / weight.sum()
+    return _weighted_mean(losses, weight)
 
 
 def hinge_loss(scores: torch.Tensor, negatives: torch.Tensor, weight: torch.Tensor, margin: float) -> torch.Tensor:
     """The paper's loss: sum over a query's negatives of max(0, margin - positive + negative), mean over queries
     (B,)."""
     losses = torch.relu(margin - scores.diagonal()[:, None] + scores) * negatives
-    return (losses.sum(dim=1) * weight).sum() / weight.sum()
+    return _weighted_mean(losses.sum(dim=1), weight)
+
+
+def _weighted_mean(losses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """0 where all weights are: positives so old that their weight is none."""
+    return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)

@@ -31,16 +31,15 @@ if TYPE_CHECKING:
 class Learner:
     """Model, optimiser and schedule.
 
-    `model` gives (queries, items) vectors, a TwoTower or its distributed wrapper; `clicks` (n,) are the weighted
-    positives
-    of each item, whose shares are the sampling probabilities of batch negatives; `steps` is the length of the schedule.
+    `model` gives (queries, items) vectors, a TwoTower or its distributed wrapper; `clicks` (n,) are the positives of
+    each item, whose shares are the sampling probabilities of batch negatives; `steps` is the length of the schedule.
     """
 
     def __init__(
         self,
         model: nn.Module,
         store: FeatureStore,
-        clicks: NDArray[np.float64],
+        clicks: NDArray[np.integer | np.floating],
         config: Config,
         steps: int,
         device: str = "cpu",

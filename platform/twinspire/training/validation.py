@@ -67,7 +67,7 @@ def validate(
         features = store.query_features(columns["query"][part], columns["user"][part], columns["stop"][part])
         scores = best_head(model.queries(to_bags(features, device)), items)
         own = scores.gather(1, torch.from_numpy(target[part]).to(device)[:, None])
-        ranks.append(1 + (scores > own).sum(1).cpu().numpy())
+        ranks.append(1 + (~(scores <= own)).sum(1).cpu().numpy())  # a model that gives NaN ranks last, not first
     model.train(was_training)
     rank = np.concatenate(ranks) if ranks else np.zeros(0)
     if len(rank) == 0:
