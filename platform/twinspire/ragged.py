@@ -6,7 +6,7 @@ Row i is `values[offsets[i]:offsets[i + 1]]`. Gathering costs one pass over what
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numba
 import numpy as np
@@ -81,7 +81,7 @@ class Ragged:
     @classmethod
     def load(cls, stem: Path, *, mmap: bool = True) -> Ragged:
         """Read what `save` wrote, memory-mapped unless told otherwise."""
-        mode = "r" if mmap else None
+        mode: Literal["r"] | None = "r" if mmap else None
         return cls(
             np.load(f"{stem}.values.npy", mmap_mode=mode, allow_pickle=False),
             np.load(f"{stem}.offsets.npy", mmap_mode=mode, allow_pickle=False),
