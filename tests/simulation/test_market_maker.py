@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -147,3 +149,18 @@ def test_loyalty_shows_in_clicks_and_not_in_profiles(market_folder: Path, market
     by_event = dict(zip(share["event"], share["loyal"], strict=True))
     assert by_event["click"] > 1.7 * by_event["impression"]
     assert users.columns == ["user_id", "gender", "age_band", "purchase_power", "city"]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
+    """Peak memory of 2.4 million rows against 0.8 million, where the pool of queries is as large."""
+    script = (
+        "import resource, sys, pathlib; from twinspire.simulation import simulate;"
+        "simulate(pathlib.Path(sys.argv[1]), items=20_000, users=5_000, interactions=int(sys.argv[2]));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = [
+        int(subprocess.check_output([sys.executable, "-c", script, str(tmp_path / rows_), rows_]))
+        for rows_ in ("800000", "2400000")
+    ]
+    assert peaks[1] < 1.3 * peaks[0]

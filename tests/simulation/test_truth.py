@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinspire.errors import DatasetError
-from twinspire.simulation import truth
+from twinspire.simulation import act, draw_requests, truth
 from twinspire.simulation.market import AUDIENCES, load_market
 
 if TYPE_CHECKING:
@@ -90,3 +90,21 @@ def test_unreadable_truths_are_refused(market_folder: Path, tmp_path: Path) -> N
     (copied / "items.npz").write_bytes(b"damaged")
     with pytest.raises(DatasetError, match=r"items\.npz"):
         truth.load(tmp_path)
+    (copied / "truth.json").write_text("[]")
+    with pytest.raises(DatasetError, match=r"truth\.json is damaged"):
+        truth.load(tmp_path)
+
+
+def test_the_same_shoppers_act_on_other_results(market_truth: Truth) -> None:
+    """What an A/B test needs: better results are clicked more, by shoppers drawn from the truth alone."""
+    rng = np.random.default_rng(0)
+    requests = draw_requests(market_truth, rng, 500)
+    texts = [market_truth.queries.text[row] for row in requests.query]
+    random_rows = rng.integers(len(market_truth.items.type), size=(len(texts), 200))
+    utility = market_truth.utility(requests.user, texts, random_rows)
+    best = np.take_along_axis(random_rows, np.argsort(-utility, axis=1)[:, :10], 1).astype(np.int32)
+    clicks = [
+        act(rng, slate, market_truth.utility(requests.user, texts, slate)).clicked.sum()
+        for slate in (best, random_rows[:, :10].astype(np.int32))
+    ]
+    assert clicks[0] > 5 * clicks[1]

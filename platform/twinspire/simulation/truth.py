@@ -209,7 +209,11 @@ def load(folder: str | Path) -> Truth:
     note = root / "truth.json"
     if not note.is_file():
         raise DatasetError(f"{root} holds no truth (no truth.json); `twinspire simulate` writes one with its datasets")
-    if json.loads(note.read_text())["format"] != FORMAT:
+    try:
+        written = json.loads(note.read_text()).get("format")
+    except (ValueError, AttributeError) as error:
+        raise DatasetError(f"{note} is damaged ({error}); simulate the market again") from error
+    if written != FORMAT:
         raise DatasetError(f"{note}: this version reads truth format {FORMAT}; simulate the market again")
     parts = {name: owner(**_part(root, name)) for name, owner in _OWNERS.items()}
     return Truth(**parts, **_part(root, "market"))
