@@ -1,6 +1,6 @@
-"""The HTTP side of Twinspire: one Ray Serve deployment whose replicas hold query tower and index in one process.
+"""The HTTP side of Twinspire: one Ray Serve deployment, tower and index in one process.
 
-schema      what a request and an answer look like (pydantic): the one source of validation and of the OpenAPI document
+schema      requests and answers (pydantic): validation and the OpenAPI document come from it
 problems    every 4xx as application/problem+json that names the field
 worker      a thread that takes whatever waits as one batch, so that the event loop never stalls
 encode      result rows to JSON bytes without the GIL

@@ -1,6 +1,7 @@
 """The ASGI application: which path does what, the limits, and that every refusal is a problem+json.
 
-It is a table of endpoints and a dictionary look-up, no framework: on the hot path a framework's routing costs more than the search.
+It is a table of endpoints and a dictionary look-up, no framework: on the hot path a framework's routing costs
+more than the search.
 The OpenAPI document is made from the same table and models that answer the requests.
 """
 
@@ -63,7 +64,7 @@ class Request:
         return bytes(self._scope.get("query_string", b""))
 
     async def json_body(self) -> bytes:
-        """The body of at most MAX_BODY bytes; 415 where it says that it is not JSON, 413 where it is larger."""
+        """The body of at most MAX_BODY bytes; refuses with 415 what is not JSON, with 413 what is larger."""
         kind = self.header(b"content-type")
         if kind is not None and kind.split(b";")[0].strip().lower() != JSON:
             raise Refusal(415, "send the body as content-type: application/json", "content-type")
@@ -91,9 +92,7 @@ class Request:
 
     @staticmethod
     def _too_large() -> Refusal:
-        return Refusal(
-            413, f"the body is larger than {MAX_BODY} bytes", "body", headers=[(b"connection", b"close")]
-        )
+        return Refusal(413, f"the body is larger than {MAX_BODY} bytes", "body", headers=[(b"connection", b"close")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +151,8 @@ class Application:
         except Exception:
             self.failed += 1
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            refusal = Refusal(500, "a defect of the server; its log has the details")
-            reply = Reply(refusal.body(), 500, CONTENT_TYPE)
+            defect = Refusal(500, "a defect of the server; its log has the details")
+            reply = Reply(defect.body(), 500, CONTENT_TYPE)
         # The list is made anew each time: what wraps this application may add to it.
         headers = [
             (b"content-type", reply.content_type),

@@ -1,4 +1,4 @@
-"""The Ray Serve application: one deployment, no hop. Each replica holds query tower and index in its own process.
+"""The Ray Serve application: one deployment, no hop; tower and index in each replica.
 
 `serve deploy serving/deploy.yaml` and `twinspire serve` both build it with `build`.
 """
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from serving.application import Application
     from serving.service import Retriever
 
-# A replica answers in batches, so it is happiest with many requests at once; past this many the rest wait in the proxy.
+# A replica answers in batches, so it likes many requests at once; past this many the rest wait in the proxy.
 MAX_ONGOING_REQUESTS = 256
-# Ongoing requests a replica at which one more is started: batches are then well filled and the queue is still short.
+# Ongoing requests a replica at which one more is started: batches are then well filled, the queue still short.
 TARGET_ONGOING_REQUESTS = 32
 
 
 def load_bundle(uri: str) -> Retriever:
-    """Load a bundle from a folder, or from the MLflow registry where `uri` is `models:/NAME@alias` or `models:/NAME/VERSION`."""
+    """Load a bundle from a folder, or from the MLflow registry where `uri` starts with `models:/`."""
     from twinspire.bundle import Bundle
 
     if uri.startswith("models:/"):
-        from twinspire import registry
+        from twinspire.registry import fetch
 
-        return Bundle.load(registry.fetch(uri))
+        return Bundle.load(fetch(uri))
     return Bundle.load(Path(uri))
 
 
@@ -67,7 +67,7 @@ class SearchDeployment:
 
 
 def build(settings: Settings, load: Callable[[str], Retriever] = load_bundle) -> ServeApplication:
-    """The Serve application for `settings`; `load` turns the bundle's address into a bundle, in the replica."""
+    """The Serve application for `settings`; `load` makes a bundle of its address, in the replica."""
     options: dict[str, Any] = {
         "name": "search",
         "max_ongoing_requests": MAX_ONGOING_REQUESTS,
@@ -89,6 +89,4 @@ def build(settings: Settings, load: Callable[[str], Retriever] = load_bundle) ->
     else:
         options["num_replicas"] = settings.min_replicas
     deployment = serve.deployment(**options)(SearchDeployment)
-    return deployment.bind(
-        settings.bundle, str(Path(settings.feedback_dir).absolute()), settings.max_batch, load
-    )
+    return deployment.bind(settings.bundle, str(Path(settings.feedback_dir).absolute()), settings.max_batch, load)

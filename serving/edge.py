@@ -1,8 +1,8 @@
 """What stands around every replica's HTTP server, before Ray Serve's own handling of a request.
 
-Ray Serve watches each request for a caller who hangs up, with two asyncio tasks a request. A search takes less time than that, so it is
-switched off for searches through the header that Serve has for it. Used where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names
-`serving.edge.middlewares`.
+Ray Serve watches each request for a caller who hangs up, with two asyncio tasks a request. A search takes less
+time than that, so it is switched off for searches through the header that Serve has for it. In use where
+RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names `serving.edge.middlewares`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Result rows to JSON bytes in compiled code that holds no GIL: 100 items in about two microseconds.
+"""Result rows to JSON bytes in compiled code that holds no GIL: 100 items in about five microseconds.
 
-The event loop of a replica shares one interpreter with the search thread; building a hundred dicts a request there would cost
-more than the search itself.
+The event loop of a replica shares one interpreter with the search thread; building a hundred dicts a request
+there would cost more than the search itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WIDEST = 11 + 9 + 24 + 2  # bytes of an item beside its id
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _copy(source: Bytes, start: int, stop: int, out: Bytes, at: int) -> int:
+def _copy(source: Bytes, start: int, stop: int, out: Bytes, at: int) -> Any:
     for i in range(start, stop):
         out[at] = source[i]
         at += 1
@@ -35,7 +35,7 @@ def _copy(source: Bytes, start: int, stop: int, out: Bytes, at: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _write_score(score: float, out: Bytes, at: int) -> int:
+def _write_score(score: float, out: Bytes, at: int) -> Any:
     if not np.isfinite(score):
         return _copy(_NULL, 0, len(_NULL), out, at)
     if score < 0:

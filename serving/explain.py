@@ -1,14 +1,15 @@
-"""What stands beside a result when someone looks: titles, prices, the head that found it, what was understood."""
+"""What stands beside a result on request: titles, prices, the head that found it, what was understood."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
-import polars as pl
+
+from twinspire.text import normalise
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from serving.service import Retriever
@@ -29,14 +30,10 @@ def explain(
     `rows`, `scores` and `heads` are (k,), rows -1 where short.
     """
     found = rows >= 0
-    table = bundle.items[rows[found]].select(
-        "item_id", *(column for column in SHOWN if column in bundle.items.columns)
-    )
+    table = bundle.items[rows[found]].select("item_id", *(column for column in SHOWN if column in bundle.items.columns))
     items = [
         {"item_id": item.pop("item_id"), "score": score, "head": head, **_present(item)}
-        for item, score, head in zip(
-            table.to_dicts(), scores[found].tolist(), heads[found].tolist(), strict=True
-        )
+        for item, score, head in zip(table.to_dicts(), scores[found].tolist(), heads[found].tolist(), strict=True)
     ]
     return orjson.dumps(items)[1:-1], orjson.dumps(_understood(bundle, query))
 
@@ -61,8 +58,6 @@ def plain(bundle: Retriever, shopper: Shopper) -> dict[str, Any]:
 
 
 def _understood(bundle: Retriever, query: Query) -> dict[str, Any]:
-    from twinspire.text import normalise
-
     understood: dict[str, Any] = {"query": normalise(query.text)}
     if query.shopper is not None:
         shopper = query.shopper
@@ -78,10 +73,8 @@ def _understood(bundle: Retriever, query: Query) -> dict[str, Any]:
 
 
 def _titles(bundle: Retriever, item_ids: list[str]) -> dict[str, str]:
-    if not item_ids:
-        return {}
-    found = bundle.items.lazy().filter(pl.col("item_id").is_in(item_ids)).select("item_id", "title").collect()
-    return dict(zip(found["item_id"].to_list(), found["title"].to_list(), strict=True))
+    rows = {item_id: bundle.item_rows[item_id] for item_id in item_ids if item_id in bundle.item_rows}
+    return dict(zip(rows, bundle.items["title"][list(rows.values())].to_list(), strict=True))
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Feedback as JSON lines: one file a replica and start, appended, on disk before the caller hears `accepted`."""
+"""Feedback as JSON lines: a file for each start of a replica, on disk before the caller hears so."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ class FeedbackLog:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.path = Path(folder) / f"feedback-{stamp}-{uuid4().hex[:8]}.jsonl"
         self._file: BinaryIO | None = None
-        self._worker: BatchWorker[dict[str, Any], str] = BatchWorker(
-            self._append, max_batch=1000, name="feedback"
-        )
+        self._worker: BatchWorker[dict[str, Any], str] = BatchWorker(self._append, max_batch=1000, name="feedback")
 
     def record(self, feedback: Feedback) -> asyncio.Future[str]:
         """Queue one event; the future gives its event id once it is on disk, or raises OSError."""

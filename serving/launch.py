@@ -1,7 +1,8 @@
 """`twinspire serve`: an own Ray on this machine, HAProxy in front, and at the end no process and no port left.
 
-Ray Serve reads its switches from the environment when it is imported and hands them to its processes when they start, so they are
-set before Ray is imported. HAProxy's files and side ports are our own, so that several servers on one machine do not meet.
+Ray Serve reads its switches from the environment when it is imported and hands them to its processes when they
+start, so they are set before Ray is imported. HAProxy's files and side ports are our own, so that several servers on
+one machine do not meet.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import logging
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -53,6 +53,8 @@ def throughput_environment() -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.edge.middlewares",
+        # A log line for each request to a Python process that counts them; the replicas count them too.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     }
 
 
@@ -63,7 +65,7 @@ def _own_environment(options: Options, folder: Path) -> dict[str, str]:
         return own
     return own | {
         **throughput_environment(),
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(processes.free_port(9101)),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(processes.free_port(8404)),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(processes.free_port(8500)),
@@ -116,7 +118,9 @@ class Server:
         Raises EnvironmentProblem where a port is taken, BundleError where the bundle is refused.
         """
         self._check()
-        self._folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))  # short: Ray adds 57 characters and HAProxy allows sockets 97
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="ts-", dir="/tmp")
+        )  # short: Ray adds 57 characters and HAProxy allows sockets 97
         os.environ.update(_own_environment(self.options, self._folder))
         self._say("starting Ray")
         self._start_ray()
@@ -142,9 +146,9 @@ class Server:
             raise EnvironmentProblem("Ray Serve is in use in this process already; serve from a process of its own")
         processes.require_free(self.options.host, self.options.port)
         bundle = self.options.bundle
-        if self._load is None and not bundle.startswith("models:/"):
-            if not (Path(bundle) / "manifest.json").is_file():
-                raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
+        in_a_folder = self._load is None and not bundle.startswith("models:/")
+        if in_a_folder and not (Path(bundle) / "manifest.json").is_file():
+            raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
 
     def _start_ray(self) -> None:
         import ray
@@ -192,12 +196,12 @@ class Server:
 def _reason(status: Any) -> TwinspireError:
     """What a replica died of, in one line, from the traceback that Serve keeps."""
     told = "\n".join(
-        deployment.message
-        for app in status.applications.values()
-        for deployment in app.deployments.values()
+        deployment.message for app in status.applications.values() for deployment in app.deployments.values()
     )
     ours = re.findall(r"^(?:\S*\.)?(BundleError|EnvironmentProblem|\w+Error): (.+)$", told, re.MULTILINE)
-    kind, message = ours[-1] if ours else ("", "a replica did not start; see Ray's logs in /tmp/ray/session_latest/logs")
+    kind, message = (
+        ours[-1] if ours else ("", "a replica did not start; see Ray's logs in /tmp/ray/session_latest/logs")
+    )
     return BundleError(message) if kind == "BundleError" else EnvironmentProblem(f"{kind}: {message}".lstrip(": "))
 
 

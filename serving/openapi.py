@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic.json_schema import models_json_schema
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
     from serving.application import Endpoint
 
+Mode = Literal["validation", "serialization"]
+
 _REFERENCE = "#/components/schemas/{model}"
 
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The whole document, ready for JSON."""
-    requests = {endpoint.request for endpoint in endpoints if endpoint.request}
-    responses = {Problem, *(endpoint.response for endpoint in endpoints if endpoint.response)}
-    _, definitions = models_json_schema(
-        [
-            *((model, "validation") for model in sorted(requests, key=_name)),
-            *((model, "serialization") for model in sorted(responses, key=_name)),
-        ],
-        ref_template=_REFERENCE,
-    )
+    models: list[tuple[type[BaseModel], Mode]] = [(Problem, "serialization")]
+    for endpoint in endpoints:
+        if endpoint.request:
+            models.append((endpoint.request, "validation"))
+        if endpoint.response:
+            models.append((endpoint.response, "serialization"))
+    _, definitions = models_json_schema(list(dict.fromkeys(models)), ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
@@ -79,7 +79,3 @@ def _problem(status: int) -> dict[str, Any]:
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=model.__name__)}
-
-
-def _name(model: type[BaseModel]) -> str:
-    return model.__name__

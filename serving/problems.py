@@ -57,6 +57,8 @@ def _say(error: Any) -> str:
     kind = error["type"]
     if kind == "extra_forbidden":
         return LATER.get(name, "unknown field; /docs lists the known ones")
+    if error["loc"][:2] == ("user", "profile") and len(error["loc"]) > 3:
+        return "must be a string or a finite number"
     if kind == "missing":
         return "this field is required"
     if kind == "string_pattern_mismatch":

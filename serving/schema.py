@@ -1,4 +1,4 @@
-"""What goes over HTTP, as pydantic models: requests are validated by them and the OpenAPI document is made from them."""
+"""What goes over HTTP, as pydantic models: they validate requests and make the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ QueryText = Annotated[
 ]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
 ProfileValue = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)] | FiniteFloat
-Moment = Annotated[
-    datetime, AfterValidator(_in_utc), Field(description="RFC 3339; without an offset it is UTC.")
-]
+Moment = Annotated[datetime, AfterValidator(_in_utc), Field(description="RFC 3339; without an offset it is UTC.")]
 
 
 class Incoming(BaseModel):
@@ -51,7 +49,7 @@ class HistoryEvent(Incoming):
 
 
 class User(Incoming):
-    """Who asks. What is given here comes before what the bundle remembers of `user_id`; unknown values are ignored."""
+    """Who asks. What is given comes before what the bundle remembers of `user_id`; unknown values are ignored."""
 
     user_id: Identifier | None = None
     profile: Annotated[dict[Identifier, ProfileValue], Field(max_length=64)] | None = Field(
@@ -116,10 +114,8 @@ class Understood(BaseModel):
     query: str = Field(description="The query after normalisation.")
     user_id: str | None = None
     profile: dict[str, str | float] = Field(default_factory=dict)
-    history: list[str] = Field(
-        default_factory=list, description="Items of the history that are in the catalogue."
-    )
-    ignored_history: list[str] = Field(default_factory=list, description="Items that are not.")
+    history: list[str] = Field(default_factory=list, description="Events on items of the catalogue.")
+    ignored_history: list[str] = Field(default_factory=list, description="Events on other items.")
 
 
 class SearchResponse(BaseModel):

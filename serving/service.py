@@ -1,4 +1,4 @@
-"""What a replica does, without HTTP: answers searches in batches from one bundle, keeps feedback, says how it is."""
+"""What a replica does, without HTTP: answers searches in batches, keeps feedback, says how it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from twinspire.features.query import Event, Query, Shopper
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -38,23 +38,31 @@ logger = logging.getLogger(__name__)
 class Results(Protocol):
     """Rows, scores and the head that found each: (B, k), rows -1 where short."""
 
-    items: NDArray[np.int32]
-    scores: NDArray[np.float32]
-    heads: NDArray[np.int8]
+    @property
+    def items(self) -> NDArray[np.int32]: ...  # noqa: D102
+    @property
+    def scores(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def heads(self) -> NDArray[np.int8]: ...  # noqa: D102
 
 
 class Retriever(Protocol):
-    """What the service needs of a bundle."""
+    """What the service needs of a bundle; items are in the order of the rows."""
 
-    manifest: Any
-    item_ids: list[str]
-    items: pl.DataFrame
+    @property
+    def manifest(self) -> Any: ...  # noqa: D102
+    @property
+    def item_ids(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def item_rows(self) -> Mapping[str, int]: ...  # noqa: D102
+    @property
+    def items(self) -> pl.DataFrame: ...  # noqa: D102
 
     def search(self, queries: Sequence[Query], k: int) -> Results:
         """The k best items for each query."""
         ...
 
-    def shoppers(self, n: int) -> list[Shopper]:
+    def shoppers(self, count: int) -> list[Shopper]:
         """Sample shoppers."""
         ...
 
@@ -98,18 +106,14 @@ class Service:
         self._encoder = ItemEncoder(bundle.item_ids)
         self._feedback = FeedbackLog(feedback_folder)
         self._max_batch = max_batch
-        self._worker: BatchWorker[SearchJob, bytes] = BatchWorker(
-            self._answer_all, max_batch=max_batch, name="search"
-        )
+        self._worker: BatchWorker[SearchJob, bytes] = BatchWorker(self._answer_all, max_batch=max_batch, name="search")
 
     def search(self, request: SearchRequest, request_id: str) -> asyncio.Future[bytes]:
         """Queue a search; the future gives the body of the answer."""
         if request.arm is not None and request.arm != DEFAULT_ARM:
             raise RequestError("arm", f"there is no such arm; this server has: {DEFAULT_ARM}")
         query = Query(request.query, to_shopper(request.user))
-        return self._worker.submit(
-            SearchJob(query, request.k, request.explain, request_id, time.perf_counter())
-        )
+        return self._worker.submit(SearchJob(query, request.k, request.explain, request_id, time.perf_counter()))
 
     async def feedback(self, feedback: Feedback) -> str:
         """Keep an event; returns its id once it is on disk."""
@@ -142,7 +146,7 @@ class Service:
             "status": "ready" if self.ready else "starting",
             "arm": DEFAULT_ARM,
             "model": self.model,
-            "bundle": self.bundle.manifest.model_dump(mode="json"),
+            "bundle": self.bundle.manifest.model_dump(mode="json", exclude={"config", "files"}),
             "started": self.started,
             "uptime_s": round((now - self.started).total_seconds(), 3),
             "searches": self.searches,

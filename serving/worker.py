@@ -1,8 +1,8 @@
 """A thread that answers whatever waits as one batch, so that an event loop never runs slow code.
 
-There is no artificial delay: while one batch runs the next one gathers. At low load a batch is one job; under load batches grow
-to what arrives in the time of one batch. Answers go back to the event loop in one call a batch, because waking a loop is
-the expensive part.
+There is no artificial delay: while one batch runs the next one gathers. At low load a batch is one job; under
+load batches grow to what arrives in the time of one batch. Answers go back to the event loop in one call a batch,
+because waking a loop is the expensive part.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 class BatchWorker(Generic[Job, Answer]):
     """Answers jobs in batches of at most `max_batch` with `handle`, in one thread.
 
-    `handle` gets the jobs of a batch and gives one answer, or one exception to raise, for each; if it raises, every job of the
-    batch gets that exception. All jobs must be submitted from one event loop.
+    `handle` gets the jobs of a batch and gives one answer, or one exception to raise, for each; if it raises, every
+    job of the batch gets that exception. All jobs must be submitted from one event loop.
     """
 
     def __init__(

@@ -48,10 +48,9 @@ class SmallRetriever:
     def __init__(self) -> None:
         titles = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
         self.item_ids = [f"i{n}é" if n % 7 == 0 else f"i{n}" for n in range(len(titles))]
-        self.items = pl.DataFrame(
-            {"item_id": self.item_ids, "title": titles, "price": np.arange(len(titles)) + 0.5}
-        )
+        self.items = pl.DataFrame({"item_id": self.item_ids, "title": titles, "price": np.arange(len(titles)) + 0.5})
         self.manifest = SmallManifest()
+        self.item_rows = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._vectors = embed(titles)
         self._titles = dict(zip(self.item_ids, titles, strict=True))
 
@@ -59,10 +58,7 @@ class SmallRetriever:
         texts = [
             " ".join(
                 [query.text]
-                + [
-                    self._titles.get(e.item_id, "")
-                    for e in (query.shopper.history if query.shopper else None) or ()
-                ]
+                + [self._titles.get(e.item_id, "") for e in (query.shopper.history if query.shopper else None) or ()]
             )
             for query in queries
         ]

@@ -39,11 +39,12 @@ Examples:
 def command(**given: Any) -> None:
     """Serve a bundle over HTTP until Ctrl-C.
 
-    Starts a Ray of its own on this machine, with replicas that hold query tower and index in one process. It is ready when
-    /readyz says 200. The web page is at /, the API at /docs.
+    Starts a Ray of its own on this machine, with replicas that hold query tower and index in one process. It is
+    ready when /readyz says 200. The web page is at /, the API at /docs.
 
-    There is no authentication: the API listens on this machine only, unless --host says otherwise. HAProxy's two ports for
-    statistics (9101 and 8404, or free ones) listen on all interfaces whatever --host says; close them at the firewall.
+    There is no authentication: the API listens on this machine only, unless --host says otherwise. HAProxy's two
+    ports for statistics (9101 and 8404, or free ones) listen on all interfaces whatever --host says; close them at
+    the firewall.
     """
     from serving.launch import Options, Server
 
