@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,12 +15,27 @@ if TYPE_CHECKING:
 MIN_LOGICAL_CPUS = 8  # a Train worker, an actor pool and Ray Data's reads wait for each other for ever on 2
 
 
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # More logical CPUs than cores means more worker processes than the raylet thinks normal.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started",
+}
+
+
 def quiet_environment() -> None:
-    """What Ray reads from the environment, before it starts: no usage reports, no per-task chatter."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_V2", "1")
-    os.environ.setdefault("RAY_maximum_startup_concurrency", "16")
+    """What Ray reads from the environment when it is imported and started: no usage reports, no chatter."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def quiet_data() -> None:
+    """Ray Data's plans and progress are ours to tell."""
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def connect(*, dashboard: bool = False, log_to_driver: bool = False) -> bool:
@@ -32,19 +48,29 @@ def connect(*, dashboard: bool = False, log_to_driver: bool = False) -> bool:
 
     if ray.is_initialized():
         return False
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=log_to_driver, logging_level=logging.WARNING)
-        return True
-    with warnings.catch_warnings():
+    address = os.environ.get("RAY_ADDRESS")
+    embedded: dict[str, Any] = {}
+    if not address:
+        embedded = {"num_cpus": max(MIN_LOGICAL_CPUS, 2 * (os.cpu_count() or 1)), "include_dashboard": dashboard}
+    with warnings.catch_warnings(), _without_stderr():
         warnings.simplefilter("ignore")
-        ray.init(
-            address="local",
-            num_cpus=max(MIN_LOGICAL_CPUS, 2 * (os.cpu_count() or 1)),
-            include_dashboard=dashboard,
-            log_to_driver=log_to_driver,
-            logging_level=logging.ERROR,
-        )
+        ray.init(address=address or "local", log_to_driver=log_to_driver, logging_level=logging.ERROR, **embedded)
+    quiet_data()
     return True
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Ray's C++ core announces its log level on file descriptor 2; failures come as exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

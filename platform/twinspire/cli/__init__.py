@@ -8,6 +8,7 @@ import sys
 import click
 
 from twinspire import __version__
+from twinspire.cluster import quiet_environment
 from twinspire.errors import TwinspireError
 
 COMMANDS = {
@@ -52,6 +53,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one line on stderr and exit code 2."""
+    quiet_environment()
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as exit_:

@@ -10,7 +10,7 @@ import numpy as np
 import ray
 import ray.data
 import torch
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors.torch import load_file, save_file
 
 from twinspire.features.store import FeatureStore
@@ -60,6 +60,9 @@ def embed_catalogue(
             num_cpus=0.5,
         )
         batches = embedded.iter_batches(batch_size=None, batch_format="numpy")
-        for batch in track(batches, "embed the catalogue", total=-(-count // BATCH_ROWS), transient=False):
-            vectors[batch["id"]] = batch["vector"]
+        with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+            task = bar.add_task("embed the catalogue", total=count)
+            for batch in batches:
+                vectors[batch["id"]] = batch["vector"]
+                bar.advance(task, len(batch["id"]))
     return vectors

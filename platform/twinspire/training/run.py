@@ -70,7 +70,6 @@ def train(
 
 
 def _datasets(encoded: Encoded, config: Config) -> dict[str, ray.data.Dataset]:
-    ray.data.DataContext.get_current().enable_progress_bars = False
     training = config.training
     rows = encoded.folder / "rows"
     read = ReadPart(config.negatives, training.batch_size, encoded.store.n_items, training.seed)
