@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rich_shop
 import tiny_shop
 from hypothesis import settings
 
@@ -40,3 +41,9 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(tiny_dataset: Path) -> Path:
     """A real bundle trained on the tiny shop, without Ray. Not to be written into: copy it to damage it."""
     return tiny_shop.fit_without_ray(tiny_dataset, tiny_dataset.parent / "tiny")
+
+
+@pytest.fixture(scope="session")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> rich_shop.Rich:
+    """A bundle with two heads over every kind of column, and what it was made of; see rich_shop."""
+    return rich_shop.make(tmp_path_factory.mktemp("rich"))
