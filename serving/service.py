@@ -146,7 +146,7 @@ class Service:
             "status": "ready" if self.ready else "starting",
             "arm": DEFAULT_ARM,
             "model": self.model,
-            "bundle": self.bundle.manifest.model_dump(mode="json", exclude={"config", "files"}),
+            "bundle": self.bundle.manifest.model_dump(mode="json", exclude={"architecture", "config", "files"}),
             "started": self.started,
             "uptime_s": round((now - self.started).total_seconds(), 3),
             "searches": self.searches,

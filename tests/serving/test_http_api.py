@@ -1,0 +1,218 @@
+"""The HTTP API over a small retriever, in this process."""
+
+import asyncio
+import json
+
+import pytest
+
+from serving.schema import SearchResponse, Shoppers, Status
+
+PROBLEM = "application/problem+json"
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+def search(call, **body):
+    return run(call("POST", "/v1/search", json=body))
+
+
+def test_search_answers_with_the_best_items_first(call):
+    answer = search(call, query="red shoes", k=3)
+    assert answer.status_code == 200
+    body = SearchResponse.model_validate(answer.json(), extra="forbid")
+    assert body.items[0].item_id == "i0é"
+    assert [item.score for item in body.items] == sorted((item.score for item in body.items), reverse=True)
+    assert (body.arm, body.model.name, body.model.version) == ("default", "small", "3")
+    assert body.took_ms >= 0
+
+
+def test_items_are_small_unless_explained(call):
+    plain, explained = (search(call, query="red shoes", k=2, explain=told).json() for told in (False, True))
+    assert set(plain["items"][0]) == {"item_id", "score"}
+    assert explained["items"][0]["title"] == "red shoes"
+    assert explained["items"][0]["price"] == 0.5
+    assert [item["item_id"] for item in plain["items"]] == [item["item_id"] for item in explained["items"]]
+    assert explained["understood"]["query"] == "red shoes"
+
+
+def test_a_shopper_changes_the_answer_and_unknown_things_are_ignored(call):
+    user = {"user_id": "nobody", "profile": {"x": "y", "age": 3}, "history": [{"item_id": "i4"}, {"item_id": "?"}]}
+    with_history = search(call, query="red", k=1, explain=True, user=user).json()
+    assert with_history["items"][0]["title"] == "red tent"
+    assert with_history["understood"]["history"] == ["i4"]
+    assert with_history["understood"]["ignored_history"] == ["?"]
+
+
+def test_more_than_the_catalogue_gives_the_whole_catalogue(call, retriever):
+    assert len(search(call, query="lamp", k=1000).json()["items"]) == len(retriever.item_ids)
+
+
+def test_history_is_put_in_order_where_every_event_has_a_time(service):
+    from serving.schema import User
+    from serving.service import to_shopper
+
+    times = ["2026-03-01T00:00:00", "2026-01-01T00:00:00+02:00", "2026-02-01T00:00:00Z"]
+    events = [{"item_id": str(i), "timestamp": time} for i, time in enumerate(times)]
+    shopper = to_shopper(User.model_validate_json(json.dumps({"history": events})))
+    assert [event.item_id for event in shopper.history] == ["1", "2", "0"]
+    del events[0]["timestamp"]
+    shopper = to_shopper(User.model_validate_json(json.dumps({"history": events})))
+    assert [event.item_id for event in shopper.history] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ('{"query": "a', 400, "body"),
+        (b'{"query": "\xff"}', 400, "body"),
+        (r'{"query": "\ud800"}', 400, "body"),
+        ("[" * 100_000, 400, "body"),
+        ("", 400, "body"),
+        ("[]", 422, "body"),
+        ("null", 422, "body"),
+        ("{}", 422, "query"),
+        ('{"query": ""}', 422, "query"),
+        ('{"query": " \\u2003"}', 422, "query"),
+        ('{"query": "a\\u0000b"}', 422, "query"),
+        ('{"query": 3}', 422, "query"),
+        ('{"query": "%s"}' % ("x" * 1001), 422, "query"),
+        ('{"query": "a", "k": 0}', 422, "k"),
+        ('{"query": "a", "k": 1001}', 422, "k"),
+        ('{"query": "a", "k": 1e400}', 422, "k"),
+        ('{"query": "a", "k": NaN}', 422, "k"),
+        ('{"query": "a", "k": true}', 422, "k"),
+        ('{"query": "a", "k": "5"}', 422, "k"),
+        ('{"query": "a", "filters": {}}', 422, "filters"),
+        ('{"query": "a", "arm": "other"}', 422, "arm"),
+        ('{"query": "a", "colour": 1}', 422, "colour"),
+        ('{"query": "a", "user": []}', 422, "user"),
+        ('{"query": "a", "user": {"profile": {"age": NaN}}}', 422, "user.profile.age"),
+        ('{"query": "a", "user": {"profile": {"age": [1]}}}', 422, "user.profile.age"),
+        ('{"query": "a", "user": {"history": [{}]}}', 422, "user.history[0].item_id"),
+        ('{"query": "a", "user": {"history": [{"item_id": "i", "event": "x"}]}}', 422, "user.history[0].event"),
+        ('{"query": "a", "user": {"history": [{"item_id": "i", "timestamp": 5}]}}', 422, "user.history[0].timestamp"),
+        ('{"query": "a", "pad": "%s"}' % ("x" * (1 << 20)), 413, "body"),
+    ],
+)
+def test_a_bad_search_is_refused_and_the_field_named(call, body, status, field):
+    answer = run(call("POST", "/v1/search", content=body, headers={"content-type": "application/json"}))
+    problem = answer.json()
+    assert (answer.status_code, answer.headers["content-type"], problem["field"]) == (status, PROBLEM, field)
+    assert problem["status"] == status
+    assert "\n" not in problem["detail"]
+
+
+def test_a_body_that_grows_past_the_limit_without_saying_so_is_refused(call):
+    async def parts():
+        for _ in range(3):
+            yield b"x" * (1 << 19)
+
+    assert run(call("POST", "/v1/search", content=parts())).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/v1/search", {}, 405),
+        ("DELETE", "/", {}, 405),
+        ("POST", "/v1/status", {}, 405),
+        ("GET", "/v1/search/", {}, 404),
+        ("GET", "/nothing%00%ff", {}, 404),
+        ("GET", "/v1/shoppers?n=0", {}, 422),
+        ("GET", "/v1/shoppers?n=many", {}, 422),
+        ("GET", "/v1/shoppers?n=99999999999999999999", {}, 422),
+        ("POST", "/v1/search", {"content-type": "text/plain"}, 415),
+        ("POST", "/v1/search", {"content-type": "application/json", "content-encoding": "gzip"}, 415),
+    ],
+)
+def test_every_refusal_is_a_problem(call, method, path, headers, status):
+    answer = run(call(method, path, headers=headers, content=b"{}" if method == "POST" else None))
+    assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+def test_not_ready_until_warm(service, call):
+    service.ready = False
+    assert run(call("GET", "/readyz")).status_code == 503
+    assert search(call, query="a").status_code == 503
+    assert run(call("GET", "/healthz")).status_code == 200
+    service.ready = True
+    assert run(call("GET", "/readyz")).status_code == 200
+
+
+def test_feedback_is_on_disk_when_it_is_accepted(call, tmp_path):
+    told = {"request_id": "r1", "event": "purchase", "item_id": "i1", "value": 9.5}
+    answers = [run(call("POST", "/v1/feedback", json=told | {"event_id": name})) for name in ("a", "b")]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    (file,) = (tmp_path / "feedback").iterdir()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["event_id"] for line in lines] == ["a", "b"]
+    assert all(line.items() >= told.items() and line["received"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"event": "look"}, "event"),
+        ({"item_id": ""}, "item_id"),
+        ({"value": -1}, "value"),
+        ({"request_id": None}, "request_id"),
+        ({"x": 1}, "x"),
+    ],
+)
+def test_bad_feedback_is_refused_and_not_written(call, tmp_path, change, field):
+    told = {"request_id": "r", "event": "click", "item_id": "i"} | change
+    answer = run(call("POST", "/v1/feedback", json=told))
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert not (tmp_path / "feedback").exists()
+
+
+def test_feedback_that_cannot_be_written_is_not_accepted(call, tmp_path):
+    (tmp_path / "feedback").write_text("a file where the folder should be")
+    told = {"request_id": "r", "event": "click", "item_id": "i"}
+    assert run(call("POST", "/v1/feedback", json=told)).status_code == 503
+
+
+def test_status_counts_and_shoppers_have_titles(call):
+    search(call, query="a")
+    search(call, query="")
+    status = Status.model_validate(run(call("GET", "/v1/status")).json(), extra="forbid")
+    assert (status.searches, status.refused, status.failed) == (1, 1, 0)
+    shoppers = Shoppers.model_validate(run(call("GET", "/v1/shoppers?n=2")).json()).shoppers
+    assert len(shoppers) == 2
+    assert shoppers[1].history[0].title == "red lamp"
+
+
+def test_the_request_id_is_the_callers_where_it_is_harmless(call):
+    for given, kept in [("abc-1", True), ('a"b', False), ("x" * 200, False)]:
+        answer = run(call("POST", "/v1/search", json={"query": "a"}, headers={"x-request-id": given}))
+        assert (answer.json()["request_id"] == given) is kept
+
+
+def test_one_failing_search_does_not_fail_its_neighbours(service, retriever, call, caplog):
+    whole = retriever.search
+
+    def sometimes(queries, k):
+        if any(query.text == "bad" for query in queries):
+            raise ValueError("no")
+        return whole(queries, k)
+
+    retriever.search = sometimes
+
+    async def both():
+        return await asyncio.gather(
+            *(call("POST", "/v1/search", json={"query": query}) for query in ("good", "bad", "good"))
+        )
+
+    answers = run(both())
+    assert [answer.status_code for answer in answers] == [200, 500, 200]
+    assert answers[1].headers["content-type"] == PROBLEM
+    assert "no" not in answers[1].json()["detail"].split()
+
+
+def test_head_has_no_body(call):
+    answer = run(call("HEAD", "/healthz"))
+    assert (answer.status_code, answer.content) == (200, b"")
