@@ -4,6 +4,7 @@
     ├── ConfigError             a config file, a named config or a --set
     ├── DatasetError            a table, a column or a row of the input
     ├── BundleError             a bundle that is missing, damaged or does not fit
+    ├── RegistryError           a registered model, version or alias that is not there or cannot be
     ├── RequestError            a search request; carries the field it is about
     └── EnvironmentProblem      a port, a device or a service that is not to be had
 
@@ -25,6 +26,10 @@ class DatasetError(TwinspireError):
 
 class BundleError(TwinspireError):
     """A bundle that is refused; names the file and the reason."""
+
+
+class RegistryError(TwinspireError):
+    """A registered model, version or alias that is not there or cannot be; names those that there are."""
 
 
 class RequestError(TwinspireError):

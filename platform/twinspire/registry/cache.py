@@ -1,0 +1,95 @@
+"""From a registered version to a bundle folder on this machine, downloaded once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from twinspire.bundle import Manifest
+from twinspire.bundle.manifest import MANIFEST, sha256
+from twinspire.errors import BundleError, EnvironmentProblem
+from twinspire.registry import flavour
+from twinspire.registry.client import clear_errors, connect
+from twinspire.registry.versions import CHECKSUM, SCHEME, Version, find
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def cache_folder() -> Path:
+    """`TWINSPIRE_CACHE`, else `twinspire` in the user's cache folder (`XDG_CACHE_HOME`, by default `~/.cache`)."""
+    if given := os.environ.get("TWINSPIRE_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twinspire"
+
+
+def fetch(source: str | Path, *, uri: str | None = None, cache: Path | None = None) -> Path:
+    """A bundle folder for `models:/NAME@ALIAS` or `models:/NAME/VERSION`; other sources come back as they are.
+
+    `uri` is MLflow's (default: `tracking_uri()`); downloads lie in `cache` (default: `cache_folder()`), one folder for
+    each content, and are verified. A registered bundle is asked for every time, so an alias that moved is followed.
+    Errors: RegistryError for what is not registered, BundleError for damaged files, EnvironmentProblem where MLflow or
+    the cache is not to be had.
+    """
+    if not str(source).startswith(SCHEME):
+        return Path(source)
+    client = connect(uri)
+    version = find(str(source), client=client)
+    folder = (cache or cache_folder()) / "bundles"
+    target = folder / f"{version.name[:40]}-{version.version}-{version.tags[CHECKSUM][:16]}"
+    if _is_whole(target, version):
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as scratch:
+            _put(_download(client, version, Path(scratch)), target, version)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"cache {folder}: {error.strerror or error}; set TWINSPIRE_CACHE to another folder"
+        ) from None
+    return target
+
+
+def _download(client: MlflowClient, version: Version, scratch: Path) -> Path:
+    with clear_errors(client):
+        location = client.get_logged_model(version.model_id).artifact_location
+    try:
+        store = get_artifact_repository(location, tracking_uri=client.tracking_uri)
+        folder = Path(store.download_artifacts(flavour.FOLDER, str(scratch)))
+    except (OSError, MlflowException) as error:
+        reason = "; ".join(str(error).split("\n")[:2])
+        raise EnvironmentProblem(f"{version.uri}: the bundle cannot be downloaded: {reason}") from None
+    if not _same(folder, version):
+        raise BundleError(f"{version.uri}: the stored bundle is not the one that was registered; register it again")
+    Manifest.read(folder).verify(folder)
+    return folder
+
+
+def _put(folder: Path, target: Path, version: Version) -> None:
+    """Rename into place. Where another process was first, its copy stays; a damaged one makes way."""
+    if target.exists() and not _is_whole(target, version):
+        target.rename(folder.with_name("damaged"))  # goes with the scratch folder
+    try:
+        folder.rename(target)
+    except OSError:
+        if not _is_whole(target, version):
+            raise
+
+
+def _is_whole(folder: Path, version: Version) -> bool:
+    if not _same(folder, version):
+        return False
+    try:
+        Manifest.read(folder).verify(folder)
+    except BundleError:
+        return False
+    return True
+
+
+def _same(folder: Path, version: Version) -> bool:
+    return (folder / MANIFEST).is_file() and sha256(folder / MANIFEST) == version.tags[CHECKSUM]
