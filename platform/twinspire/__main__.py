@@ -1,0 +1,5 @@
+"""`python -m twinspire` is `twinspire`."""
+
+from twinspire.cli import main
+
+main()
