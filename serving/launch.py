@@ -122,6 +122,7 @@ class Server:
             tempfile.mkdtemp(prefix="ts-", dir="/tmp")
         )  # short: Ray adds 57 characters and HAProxy allows sockets 97
         os.environ.update(_own_environment(self.options, self._folder))
+        os.environ.pop("RAY_BACKEND_LOG_LEVEL", None)  # Ray announces it on stderr
         self._say("starting Ray")
         self._start_ray()
         self._say(f"loading {self.options.bundle}")

@@ -1,0 +1,122 @@
+"""`twinspire serve` as a user meets it: a process of its own, real Ray Serve, HAProxy, a real bundle."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from serving import processes
+from twinspire.bundle import Bundle
+from twinspire.features.query import Query
+
+pytestmark = pytest.mark.ray
+COMMAND = [sys.executable, "-c", "from twinspire.cli import main; main()", "serve"]
+
+
+class Running:
+    """A `twinspire serve` and what it started."""
+
+    def __init__(self, bundle, folder, *options):
+        self.port = processes.free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "log.txt"
+        arguments = ["--bundle", str(bundle), "--port", str(self.port), "--feedback-dir", str(folder / "feedback")]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                ready = httpx.get(f"{self.url}/readyz").status_code == 200
+                if ready and "/docs" in self.log.read_text():
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.2)
+        self.end(signal.SIGTERM)
+        pytest.fail(f"not ready: {self.log.read_text()}")
+
+    def end(self, number):
+        """Ask it to end; returns the processes it had and the ports they listened on that are still there."""
+        had = processes.descendants(self.process.pid)
+        self.process.send_signal(number)
+        self.process.wait(60)
+        return had & processes.descendants(1)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("proxy", ["haproxy", pytest.param("http", marks=pytest.mark.slow)])
+def test_serves_until_it_is_told_to_end_and_leaves_nothing(tiny_bundle, tmp_path, proxy):
+    server = Running(tiny_bundle, tmp_path, "--proxy", proxy)
+    server.wait_until_ready()
+    left = None
+    try:
+        with httpx.Client(base_url=server.url) as client:
+            answer = client.post("/v1/search", json={"query": "red shoes", "k": 5}).json()
+            expected = Bundle.load(tiny_bundle)
+            rows = expected.search([Query("red shoes")], 5).items[0]
+            assert [item["item_id"] for item in answer["items"]] == [expected.item_ids[row] for row in rows]
+            assert answer["model"] == {"name": expected.manifest.name, "version": expected.manifest.version}
+
+            for content, status in [(b'{"query": ""}', 422), (b"{", 400), (b"x" * (1 << 21), 413)]:
+                refused = client.post("/v1/search", content=content, headers={"content-type": "application/json"})
+                assert (refused.status_code, refused.headers["content-type"]) == (status, "application/problem+json")
+
+            told = {"request_id": answer["request_id"], "event": "click", "item_id": answer["items"][0]["item_id"]}
+            assert client.post("/v1/feedback", json=told).status_code == 202
+            (file,) = (tmp_path / "feedback").iterdir()
+            assert json.loads(file.read_text()).items() >= told.items()
+
+            assert "search" in client.get("/").text
+            status = client.get("/v1/status").json()
+            assert (status["failed"], status["searches"]) == (0, 1)
+            shopper = client.get("/v1/shoppers?n=1").json()["shoppers"][0]
+            personal = client.post("/v1/search", json={"query": "shoes", "user": {"user_id": shopper["user_id"]}})
+            assert personal.status_code == 200
+        haproxy = processes.naming("haproxy.cfg") & processes.descendants(server.process.pid)
+        assert bool(haproxy) is (proxy == "haproxy")
+    finally:
+        left = server.end(signal.SIGINT)
+    assert server.process.returncode == 0, server.log.read_text()
+    assert not left
+    processes.require_free("127.0.0.1", server.port)
+    log = server.log.read_text()
+    assert f"{server.url}/docs" in log
+    assert "Traceback" not in log
+    assert len(log.splitlines()) < 15, log
+
+
+def refused(*arguments):
+    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
+    errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert (ended.returncode, len(errors)) == (2, 1), ended.stderr
+    assert "Traceback" not in ended.stderr
+    return errors[0]
+
+
+def test_a_port_in_use_is_refused(tiny_bundle):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert str(port) in refused("--bundle", str(tiny_bundle), "--port", str(port))
+
+
+def test_a_folder_without_a_bundle_is_refused(tmp_path):
+    assert "manifest.json" in refused("--bundle", str(tmp_path), "--port", str(processes.free_port()))
+
+
+@pytest.mark.timeout(300)
+def test_a_damaged_bundle_is_refused_with_its_reason(tiny_bundle, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_bundle, damaged)
+    victim = next(path for path in sorted(damaged.rglob("*.safetensors")))
+    victim.write_bytes(victim.read_bytes()[:-1] + b"!")
+    assert victim.name in refused("--bundle", str(damaged), "--port", str(processes.free_port()))
