@@ -6,6 +6,7 @@ shopper's gender prefers, so that personalisation has something to find.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import tempfile
@@ -94,7 +95,8 @@ def fit_without_ray(data: Path, out: Path, settings: tuple[str, ...] = ()) -> Pa
         )
         store = encoded.store
         model = new_model(encoded.dictionaries, config.model, seed=config.training.seed, sparse=False)
-        _learn(model, encoded, config, rounds=3)
+        with _one_thread():
+            _learn(model, encoded, config, rounds=3)
         model.eval()
         vectors = item_vectors(model, store, np.arange(store.n_items)).numpy()
         index, spec = build_index(vectors, query_vectors(model, encoded, 20), config.index)
@@ -116,6 +118,19 @@ def fit_without_ray(data: Path, out: Path, settings: tuple[str, ...] = ()) -> Pa
         with torch.inference_mode():
             write_bundle(parts, out)
     return out
+
+
+@contextlib.contextmanager
+def _one_thread():
+    """Batches this small lose more to threads that wait for each other than they gain."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _architecture(encoded, config):
