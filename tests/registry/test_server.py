@@ -1,6 +1,7 @@
 """The same against a tracking server: what is registered on one machine is fetched on another."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,14 +23,16 @@ def _free_port() -> int:
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(empty_store, tmp_path):
     """An MLflow tracking server that keeps and serves the artifacts."""
     uri = f"http://127.0.0.1:{_free_port()}"
+    shutil.copy(empty_store, tmp_path / "server.db")
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", uri.rpartition(":")[2]]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
     command += ["--artifacts-destination", str(tmp_path / "server-artifacts")]
+    settings = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its workers take long to start
     with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=tmp_path)
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=tmp_path, env=settings)
     try:
         for _ in range(600):
             assert process.poll() is None, (tmp_path / "server.log").read_text()

@@ -19,6 +19,7 @@ Examples:
   twinspire registry show shop@champion
   twinspire serve --bundle models:/shop@champion
 MLflow is where MLFLOW_TRACKING_URI says, else the file mlflow.db in this folder.
+Served bundles are downloaded once, into TWINSPIRE_CACHE, else ~/.cache/twinspire.
 """
 
 REGISTER_EXAMPLES = """\b

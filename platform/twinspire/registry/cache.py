@@ -64,9 +64,8 @@ def _download(client: MlflowClient, version: Version, scratch: Path) -> Path:
     except (OSError, MlflowException) as error:
         reason = "; ".join(str(error).split("\n")[:2])
         raise EnvironmentProblem(f"{version.uri}: the bundle cannot be downloaded: {reason}") from None
-    if not _same(folder, version):
-        raise BundleError(f"{version.uri}: the stored bundle is not the one that was registered; register it again")
-    Manifest.read(folder).verify(folder)
+    if not _is_whole(folder, version):
+        raise BundleError(f"{version.uri}: its files at {location} are damaged; fetch another version, or fit again")
     return folder
 
 

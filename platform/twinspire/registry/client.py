@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -19,6 +20,7 @@ from twinspire.training.tracking import tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from urllib.parse import SplitResult
 
 SECONDS_TO_CONNECT = 5.0
 NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
@@ -38,7 +40,7 @@ def connect(uri: str | None = None, *, create: bool = False) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     parts = urlsplit(uri)
     if parts.scheme in _PORTS:
-        _knock(uri, parts.hostname or "", parts.port or _PORTS[parts.scheme])
+        _knock(uri, parts)
     elif uri.startswith(_SQLITE):
         _check_file(Path(uri.removeprefix(_SQLITE)), create=create)
     try:
@@ -83,11 +85,15 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _knock(uri: str, host: str, port: int) -> None:
+def _knock(uri: str, parts: SplitResult) -> None:
+    host = parts.hostname or ""
+    if parts.scheme in getproxies() and not proxy_bypass(host):
+        return  # the proxy knows the way, this machine need not
     try:
+        port = parts.port or _PORTS[parts.scheme]
         socket.create_connection((host, port), SECONDS_TO_CONNECT).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise EnvironmentProblem(
             f"MLflow at {uri} does not answer ({reason}); start it, or set MLFLOW_TRACKING_URI"
         ) from None

@@ -6,7 +6,8 @@ code and no pickle.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,6 @@ from twinspire.bundle import Bundle
 from twinspire.errors import RequestError
 from twinspire.features.query import Query, Shopper
 from twinspire.registry.client import quiet
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FOLDER = "bundle"  # where the bundle lies among the model's files
 DEFAULT_K = 10
@@ -68,8 +66,6 @@ class Ranker:
 
 def _load_pyfunc(path: str) -> Ranker:
     """MLflow's hook; `path` is the folder of the whole model."""
-    from pathlib import Path
-
     return Ranker(Bundle.load(Path(path) / FOLDER))
 
 

@@ -59,9 +59,9 @@ def list_versions(name: str | None = None, *, uri: str | None = None) -> list[Ve
     Errors: RegistryError for an unknown name; EnvironmentProblem where MLflow is not to be had.
     """
     client = connect(uri)
-    if name is not None:
-        _model(client, name)
     with clear_errors(client):
+        if name is not None:
+            _model(client, name)
         where = f"name = '{name}'" if name is not None else None
         aliases = _aliases(client, where)
         found = [replace(one, aliases=aliases.get((one.name, one.version), ())) for one in search(client, where)]
@@ -74,20 +74,14 @@ def find(uri: str, *, client: MlflowClient) -> Version:
     Errors: RegistryError that says which names, aliases or versions there are.
     """
     name, alias, number = parse(uri)
-    model = _model(client, name)
-    if alias is not None:
-        if alias not in model.aliases:
-            there = ", ".join(f"{key} (version {value})" for key, value in sorted(model.aliases.items()))
-            raise RegistryError(f"model {name!r} has no alias {alias!r}; it has {there or 'none'}")
-        number = int(model.aliases[alias])
-    try:
-        found = to_version(client.get_model_version(name, str(number)))
-    except MlflowException as error:
-        if error.error_code != NOT_THERE:
-            with clear_errors(client):
-                raise
-        numbers = sorted((version.version for version in search(client, f"name = '{name}'")), reverse=True)
-        raise RegistryError(f"model {name!r} has no version {number}; it has {_some(numbers)}") from None
+    with clear_errors(client):
+        model = _model(client, name)
+        if alias is not None:
+            if alias not in model.aliases:
+                there = ", ".join(f"{key} (version {value})" for key, value in sorted(model.aliases.items()))
+                raise RegistryError(f"model {name!r} has no alias {alias!r}; it has {there or 'none'}")
+            number = int(model.aliases[alias])
+        found = _version(client, name, number)
     if CHECKSUM not in found.tags:
         raise RegistryError(
             f"{found.uri} holds no bundle of Twinspire; register one with `twinspire registry register`"
@@ -175,10 +169,19 @@ def _model(client: MlflowClient, name: str) -> Any:
         return client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != NOT_THERE:
-            with clear_errors(client):
-                raise
-        there = [model.name for model in client.search_registered_models(max_results=_MOST_NAMED + 1)]
-        raise RegistryError(f"no model {name!r} in MLflow at {client.tracking_uri}; it has {_some(there)}") from None
+            raise
+    there = [model.name for model in client.search_registered_models(max_results=_MOST_NAMED + 1)]
+    raise RegistryError(f"no model {name!r} in MLflow at {client.tracking_uri}; it has {_some(there)}")
+
+
+def _version(client: MlflowClient, name: str, number: int) -> Version:
+    try:
+        return to_version(client.get_model_version(name, str(number)))
+    except MlflowException as error:
+        if error.error_code != NOT_THERE:
+            raise
+    numbers = sorted((version.version for version in search(client, f"name = '{name}'")), reverse=True)
+    raise RegistryError(f"model {name!r} has no version {number}; it has {_some(numbers)}")
 
 
 def _some(there: list[Any]) -> str:
