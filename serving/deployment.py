@@ -3,7 +3,7 @@
 `serve deploy serving/deploy.yaml` and `twinspire serve` both build it with `build`.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Serve reads the annotation of `build` as a class.
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ MAX_ONGOING_REQUESTS = 256
 TARGET_ONGOING_REQUESTS = 32
 
 
-def load_bundle(uri: str) -> Retriever:
+def load_bundle(uri: str) -> "Retriever":
     """Load a bundle from a folder, or from the MLflow registry where `uri` starts with `models:/`."""
     from twinspire.bundle import Bundle
 
@@ -57,16 +57,21 @@ class SearchDeployment:
     """Loads a bundle, warms it up, and answers HTTP; traffic comes only after that."""
 
     def __init__(
-        self, uri: str, feedback_folder: str, max_batch: int, load: Callable[[str], Retriever] = load_bundle
+        self, uri: str, feedback_folder: str, max_batch: int, load: "Callable[[str], Retriever]" = load_bundle
     ) -> None:
         self._service = Service(load(uri), feedback_folder, max_batch=max_batch)
         self._service.warm_up()
 
-    def __serve_build_asgi_app__(self) -> Application:
+    def __serve_build_asgi_app__(self) -> "Application":
         return application(self._service)
 
 
-def build(settings: Settings, load: Callable[[str], Retriever] = load_bundle) -> ServeApplication:
+def build(settings: Settings) -> "ServeApplication":
+    """The Serve application for `settings`; what a Serve config file names as `import_path`."""
+    return assemble(settings, load_bundle)
+
+
+def assemble(settings: Settings, load: "Callable[[str], Retriever]") -> "ServeApplication":
     """The Serve application for `settings`; `load` makes a bundle of its address, in the replica."""
     options: dict[str, Any] = {
         "name": "search",

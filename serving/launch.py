@@ -176,7 +176,7 @@ class Server:
     def _deploy(self) -> None:
         from ray import serve
 
-        from serving.deployment import Settings, build, load_bundle
+        from serving.deployment import Settings, assemble, load_bundle
 
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         bundle = self.options.bundle
@@ -189,7 +189,7 @@ class Server:
         )
         serve.start(http_options={"host": self.options.host, "port": self.options.port})
         try:
-            serve.run(build(settings, self._load or load_bundle), name=NAME, route_prefix="/")
+            serve.run(assemble(settings, self._load or load_bundle), name=NAME, route_prefix="/")
         except RuntimeError as error:
             raise _reason(serve.status()) from error
 
