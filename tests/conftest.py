@@ -9,6 +9,8 @@ import rich_shop
 import tiny_shop
 from hypothesis import settings
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads only wait for each other
+
 # A first call compiles or loads a kernel, so the time of one example says nothing.
 settings.register_profile("twinspire", deadline=None)
 settings.load_profile("twinspire")

@@ -43,25 +43,26 @@ def negative_mask(queries: torch.Tensor, candidates: torch.Tensor, batch_negativ
 
 
 def log_expected_count(
-    click_share: torch.Tensor, *, batch: int, random: int, items: int, positives: int, correction: Correction
+    click_share: torch.Tensor,
+    *,
+    batch: int,
+    random: int,
+    items: int,
+    positives: int,
+    correction: Literal["mixture", "source"],
 ) -> torch.Tensor:
-    """log Q of each candidate, (M,): how often, up to a factor, it is expected among one query's candidates.
+    """log Q of each candidate, (M,): how often it is expected among one query's negatives.
 
-    `click_share` (M,) is each candidate's share of training positives; the first `positives` candidates come from
-    the batch's
-    rows, then those drawn uniformly from `items`, whose numbers a query sees are `batch` and `random`.
+    `click_share` (M,) is each candidate's share of training positives; the first `positives` candidates come from the
+    batch's rows, then those drawn uniformly from `items`, whose numbers a query sees are `batch` and `random`.
     `mixture`: Q is the expected number over both sources together, whichever source it came from (balance heuristic).
-    `source`: Q is that of the candidate's own source, each source standing for the whole catalogue with its part of the
-    negatives as weight. `none`: 0.
+    `source`: Q is what it would be if all negatives came from the candidate's own source.
     """
-    if correction == "none":
-        return torch.zeros_like(click_share)
-    floor = 0.5 / max(items, 1) * 1e-3
-    from_batch = click_share.clamp_min(floor)
+    from_batch = click_share.clamp_min(0.5 / max(items, 1) * 1e-3)
     if correction == "mixture":
         return torch.log(batch * from_batch + random / items)
-    log_q = torch.log(from_batch)
-    log_q[positives:] = -math.log(items)
+    log_q = torch.log((batch + random) * from_batch)
+    log_q[positives:] = math.log((batch + random) / items)
     return log_q
 
 
@@ -70,17 +71,21 @@ def softmax_loss(
     negatives: torch.Tensor,
     weight: torch.Tensor,
     temperature: float,
-    log_q: torch.Tensor,
+    log_q: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Sampled softmax: mean over queries of -log p(positive | candidates).
 
-    `scores` (B, M), `negatives` (B, M) bool, `weight` (B,), `log_q` (M,). log Q is *subtracted*: a candidate that
-    is sampled
-    often has to count less, so that the model's score becomes log P(item | query), not log P(item | query) / Q(item)
-    (Bengio and Senecal 2008; Yi et al. 2019, section 4).
+    `scores` (B, M), `negatives` (B, M) bool, `weight` (B,), `log_q` (M,), or None for no correction. log Q is
+    *subtracted*: a candidate that is sampled often has to count less, so that the model's score becomes
+    log P(item | query), not log P(item | query) / Q(item) (Bengio and Senecal 2008; Yi et al. 2019, section 4).
+    A query's own positive stands among its candidates once, however often it was drawn, since its copies are no
+    negatives: its Q is the probability of being drawn at all, 1 - exp(-Q). They differ for popular items.
     """
-    logits = scores / temperature - log_q[None, :]
+    logits = scores / temperature
     positive = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
+    if log_q is not None:
+        log_drawn = torch.log(-torch.expm1(-torch.exp(log_q)))
+        logits = logits - torch.where(positive, log_drawn[None, :], log_q[None, :])
     logits = logits.masked_fill(~(negatives | positive), -torch.inf)
     losses = torch.logsumexp(logits, dim=1) - logits.diagonal()
     return _weighted_mean(losses, weight)

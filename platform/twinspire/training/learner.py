@@ -79,12 +79,14 @@ class Learner:
         loss = self.config.loss
         if loss.kind == "hinge":
             return hinge_loss(scores, mask, weight, loss.margin)
-        log_q = log_expected_count(
-            self._click_share[item_ids.long()],
-            batch=negatives.batch,
-            random=negatives.random,
-            items=self.store.n_items,
-            positives=positives,
-            correction=loss.correction,
-        )
+        log_q = None
+        if loss.correction != "none":
+            log_q = log_expected_count(
+                self._click_share[item_ids.long()],
+                batch=negatives.batch,
+                random=negatives.random,
+                items=self.store.n_items,
+                positives=positives,
+                correction=loss.correction,
+            )
         return softmax_loss(scores, mask, weight, loss.temperature, log_q)
