@@ -3,11 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import rich_shop
 import tiny_shop
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    import rich_shop
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads only wait for each other
 
@@ -46,6 +49,8 @@ def tiny_bundle(tiny_dataset: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rich(tmp_path_factory: pytest.TempPathFactory) -> rich_shop.Rich:
+def rich(tmp_path_factory: pytest.TempPathFactory) -> "rich_shop.Rich":
     """A bundle with two heads over every kind of column, and what it was made of; see rich_shop."""
+    import rich_shop  # here: it imports torch, which tests of other rooms need not wait for
+
     return rich_shop.make(tmp_path_factory.mktemp("rich"))
