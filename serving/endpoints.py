@@ -15,11 +15,11 @@ from serving.application import Application, Endpoint, Reply, Request
 from serving.openapi import document
 from serving.problems import Refusal, from_validation
 from serving.schema import Accepted, Feedback, SearchRequest, SearchResponse, Shoppers, State, Status
+from serving.service import MOST_SHOPPERS
 
 if TYPE_CHECKING:
     from serving.service import Service
 
-MOST_SHOPPERS = 100
 PAGES = Path(__file__).parent / "page"
 HTML = b"text/html; charset=utf-8"
 
