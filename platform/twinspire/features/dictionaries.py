@@ -139,9 +139,13 @@ def item_text(items: pl.DataFrame, config: FeatureConfig) -> pl.Series:
 
 
 def token_weights(counts: np.ndarray, smoothing: float = 1e-3) -> np.ndarray:
-    """How much a token says, (V,) in (0, 1]: a / (a + p), the weights of SIF (Arora et al. 2017); row 0 weighs
-    nothing."""
+    """How much a token says, (V,) in (0, 1]: a / (a + p), the weights of SIF (Arora et al. 2017); row 0 weighs nothing.
+
+    a is `smoothing`, or the share of a mean token where the vocabulary is so small that this is more: else all of its
+    tokens would say nothing.
+    """
     share = counts / max(int(counts.sum()), 1)
+    smoothing = max(smoothing, 1 / max(len(counts) - 1, 1))
     weights = smoothing / (smoothing + share)
     weights[0] = 0
     return weights

@@ -44,9 +44,10 @@ class VectorIndex:
         wide = min(k, self.size)
         scores, rows = self.index.search(np.ascontiguousarray(queries.reshape(batch * heads, dim)), max(wide, 1))
         if heads == 1:
-            scores, rows, head = scores, rows, np.zeros(rows.shape, np.int8)
+            head = np.zeros(rows.shape, np.int8)
         else:
-            scores, rows, head = merge_heads(scores.reshape(batch, heads, -1), rows.reshape(batch, heads, -1), wide)
+            shape = (batch, heads, rows.shape[1])
+            scores, rows, head = merge_heads(scores.reshape(shape), rows.reshape(shape), wide)
         return _pad(scores, rows, head, k)
 
     def save(self, path: Path) -> None:
