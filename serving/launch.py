@@ -7,6 +7,7 @@ one machine do not meet.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from serving.service import Retriever
 
 NAME = "twinspire"
+PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
 OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
 
@@ -77,6 +79,25 @@ def _own_environment(options: Options, folder: Path) -> dict[str, str]:
     }
 
 
+def own_folder(root: Path = Path("/tmp")) -> Path:
+    """A folder for HAProxy's files, with the number of this process inside.
+
+    Its name is short because Ray adds 57 characters and HAProxy allows a socket's path 97.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+    (folder / "owner").write_text(str(os.getpid()))
+    return folder
+
+
+def end_orphans(root: Path = Path("/tmp")) -> None:
+    """End the HAProxy of a server that was killed before it could: nothing else would, and it holds the port."""
+    for owner in root.glob(f"{PREFIX}*/owner"):
+        with contextlib.suppress(OSError, ValueError):
+            if not processes.exists(int(owner.read_text())):
+                processes.end(processes.naming(str(owner.parent)))
+                shutil.rmtree(owner.parent, ignore_errors=True)
+
+
 class Server:
     """A running server; use it as a context manager. `say` gets one line at a time of what is going on."""
 
@@ -118,9 +139,7 @@ class Server:
         Raises EnvironmentProblem where a port is taken, BundleError where the bundle is refused.
         """
         self._check()
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="ts-", dir="/tmp")
-        )  # short: Ray adds 57 characters and HAProxy allows sockets 97
+        self._folder = own_folder()
         os.environ.update(_own_environment(self.options, self._folder))
         os.environ.pop("RAY_BACKEND_LOG_LEVEL", None)  # Ray announces it on stderr
         self._say("starting Ray")
@@ -145,6 +164,7 @@ class Server:
     def _check(self) -> None:
         if "ray.serve" in sys.modules:
             raise EnvironmentProblem("Ray Serve is in use in this process already; serve from a process of its own")
+        end_orphans()
         processes.require_free(self.options.host, self.options.port)
         bundle = self.options.bundle
         in_a_folder = self._load is None and not bundle.startswith("models:/")

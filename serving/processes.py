@@ -63,6 +63,11 @@ def naming(text: str) -> set[int]:
     return {pid for pid, _, arguments in _table() if text in arguments and pid != os.getpid()}
 
 
+def exists(pid: int) -> bool:
+    """Whether a process of that number runs."""
+    return any(pid == other for other, _, _ in _table())
+
+
 def end(pids: Iterable[int], *, patience_s: float = 3.0) -> None:
     """Ask the processes to end, wait, and kill the ones that have not."""
     left = set(pids)
@@ -72,16 +77,8 @@ def end(pids: Iterable[int], *, patience_s: float = 3.0) -> None:
                 os.kill(pid, ask)
         deadline = time.monotonic() + patience_s
         while left and time.monotonic() < deadline:
-            _reap()
             left &= {pid for pid, _, _ in _table()}
             time.sleep(0.05)
-
-
-def _reap() -> None:
-    """Collect children of ours that have ended, so that they do not stand in the process table."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
 
 
 def _table() -> list[tuple[int, int, str]]:

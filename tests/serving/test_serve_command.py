@@ -71,6 +71,10 @@ def test_serves_until_it_is_told_to_end_and_leaves_nothing(tiny_bundle, tmp_path
                 refused = client.post("/v1/search", content=content, headers={"content-type": "application/json"})
                 assert (refused.status_code, refused.headers["content-type"]) == (status, "application/problem+json")
 
+            if proxy == "haproxy":
+                strange = {"x-request-id": b"\xff\xfe", "x-request-timeout-seconds": "inf"}
+                assert client.post("/v1/search", json={"query": "", "k": 1}, headers=strange).status_code == 422
+
             told = {"request_id": answer["request_id"], "event": "click", "item_id": answer["items"][0]["item_id"]}
             assert client.post("/v1/feedback", json=told).status_code == 202
             (file,) = (tmp_path / "feedback").iterdir()
