@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -70,9 +71,10 @@ def _write_beside(write: Callable[[Path], object], path: Path) -> None:
         write(beside)
         beside.replace(path)
     except OSError as error:
-        raise DatasetError(f"--out {path}: {error.strerror}") from None
+        raise DatasetError(f"--out {path}: {error.strerror or error}") from None
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def _refuse_empty(frame: pl.DataFrame, name: str) -> None:

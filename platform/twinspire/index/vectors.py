@@ -91,7 +91,7 @@ def merge_heads(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
     """Each head's results (B, H, K') to one list of the best `k`, an item once, with its best head."""
     batch, heads, width = scores.shape
-    flat_scores, flat_rows = scores.reshape(batch, -1), rows.reshape(batch, -1)
+    flat_scores, flat_rows = scores.reshape(batch, heads * width), rows.reshape(batch, heads * width)
     head = np.repeat(np.arange(heads, dtype=np.int8), width)[None].repeat(batch, 0)
     order = np.lexsort((-flat_scores, flat_rows), axis=1)  # by item, best first
     sorted_rows = np.take_along_axis(flat_rows, order, 1)
