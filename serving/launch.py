@@ -207,7 +207,11 @@ class Server:
             max_replicas=max(self.options.replicas, self.options.max_replicas),
             max_batch=self.options.max_batch,
         )
-        serve.start(http_options={"host": self.options.host, "port": self.options.port})
+        try:
+            serve.start(http_options={"host": self.options.host, "port": self.options.port})
+        except RuntimeError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise EnvironmentProblem(f"the proxy did not start, try once more: {last}") from error
         try:
             serve.run(assemble(settings, self._load or load_bundle), name=NAME, route_prefix="/")
         except RuntimeError as error:

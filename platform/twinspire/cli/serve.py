@@ -32,7 +32,7 @@ Examples:
     default="haproxy",
     show_default=True,
     type=click.Choice(["haproxy", "http"]),
-    help="haproxy is ten times as fast; http is Serve's own proxy, for systems without it.",
+    help="haproxy is many times as fast; http is Serve's own proxy, for systems without it.",
 )
 @click.option("--feedback-dir", default="feedback", show_default=True, help="Where /v1/feedback is kept.")
 @click.option("--dashboard-port", type=click.IntRange(1, 65535), help="Start the Ray dashboard on this port.")
