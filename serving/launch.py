@@ -68,9 +68,9 @@ def _own_environment(options: Options, folder: Path) -> dict[str, str]:
     return own | {
         **throughput_environment(),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(processes.free_port(9101)),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(processes.free_port(8404)),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(processes.free_port(8500)),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(processes.free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(processes.free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(processes.free_port()),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),

@@ -49,7 +49,7 @@ class Running:
         """Ask it to end; returns the processes it had and the ports they listened on that are still there."""
         had = processes.descendants(self.process.pid)
         self.process.send_signal(number)
-        self.process.wait(60)
+        self.process.wait(120)
         return had & processes.descendants(1)
 
 

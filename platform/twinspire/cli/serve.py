@@ -43,7 +43,7 @@ def command(**given: Any) -> None:
     ready when /readyz says 200. The web page is at /, the API at /docs.
 
     There is no authentication: the API listens on this machine only, unless --host says otherwise. HAProxy's two
-    ports for statistics (9101 and 8404, or free ones) listen on all interfaces whatever --host says; close them at
+    ports for statistics, free ones chosen at the start, listen on all interfaces whatever --host says; close them at
     the firewall.
     """
     from serving.launch import Options, Server
