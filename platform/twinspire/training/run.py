@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,11 +84,18 @@ def _in_order() -> ray.data.ExecutionOptions:
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer) -> Any:
+    """Fit; Ctrl-C stays Ctrl-C, during the training and after: Ray Train takes the signal and makes it an exit."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
         return trainer.fit()
+    except SystemExit:
+        raise KeyboardInterrupt from None
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         last = str(error).strip().splitlines()[-1]
         raise EnvironmentProblem(f"training failed: {last}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 class _ProgressBar:
