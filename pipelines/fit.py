@@ -16,7 +16,7 @@ from twinspire.features.encode import encode
 from twinspire.index.build import build_index, check_factory
 from twinspire.index.embed import embed_catalogue
 from twinspire.training.build import architecture
-from twinspire.training.run import train
+from twinspire.training.run import check_devices, check_size, train
 from twinspire.training.tracking import finish_run, flatten, log_manifest, start_run
 from twinspire.training.validation import query_vectors
 
@@ -37,6 +37,7 @@ def fit(data: Path, out: Path, config: Config, *, quarantine: Path | None = None
     out = out.absolute()
     check_target(out)
     check_factory(config.model.dim, config.index)
+    check_devices(config.training)
     source = dataset.read(data, quarantine=quarantine, require_interactions=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".work", dir=out.parent)).absolute()
@@ -44,6 +45,7 @@ def fit(data: Path, out: Path, config: Config, *, quarantine: Path | None = None
         encoded, positives = encode(
             source, config.features, config.log, config.text, work / "encoded", config.training.seed
         )
+        check_size(encoded)
         queries, items = len(positives.queries), len(source.items)
         console.print(f"{encoded.meta.positives:,} positives of {queries:,} queries over {items:,} items")
         params = flatten(json.loads(config.model_dump_json()))
@@ -71,7 +73,7 @@ def _train_and_write(
     uri: str,
     run_id: str,
 ) -> Manifest:
-    with cluster.session():
+    with cluster.session(workers=max(config.training.workers, config.index.actors)):
         model, summary = train(encoded, config, work / "train", mlflow_uri=uri, run_id=run_id)
         towers = architecture(encoded.dictionaries, config.model)
         vectors = embed_catalogue(model, towers, encoded.folder / "store", config.index, work)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIN_LOGICAL_CPUS = 8  # a Train worker, an actor pool and Ray Data's reads wait for each other for ever on 2
+BESIDE_WORKERS = 6  # logical CPUs for what runs beside the workers
 
 
 QUIET = {
@@ -38,10 +39,11 @@ def quiet_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def connect(*, dashboard: bool = False, log_to_driver: bool = False) -> bool:
+def connect(*, dashboard: bool = False, log_to_driver: bool = False, workers: int = 1) -> bool:
     """Connect to Ray, starting an embedded one where no address is given; False if it was connected already.
 
-    An embedded Ray has more logical CPUs than the machine has cores, so that no job waits for ever.
+    An embedded Ray has more logical CPUs than the machine has cores, and enough for `workers`, so that no job waits
+    for ever.
     """
     quiet_environment()
     import ray
@@ -51,7 +53,8 @@ def connect(*, dashboard: bool = False, log_to_driver: bool = False) -> bool:
     address = os.environ.get("RAY_ADDRESS")
     embedded: dict[str, Any] = {}
     if not address:
-        embedded = {"num_cpus": max(MIN_LOGICAL_CPUS, 2 * (os.cpu_count() or 1)), "include_dashboard": dashboard}
+        cpus = max(MIN_LOGICAL_CPUS, 2 * (os.cpu_count() or 1), workers + BESIDE_WORKERS)
+        embedded = {"num_cpus": cpus, "include_dashboard": dashboard}
     with warnings.catch_warnings(), _without_stderr():
         warnings.simplefilter("ignore")
         ray.init(address=address or "local", log_to_driver=log_to_driver, logging_level=logging.ERROR, **embedded)
@@ -74,9 +77,9 @@ def _without_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def session(*, dashboard: bool = False) -> Iterator[None]:
+def session(*, dashboard: bool = False, workers: int = 1) -> Iterator[None]:
     """Ray for the length of a block; what was started here is ended here."""
-    started = connect(dashboard=dashboard)
+    started = connect(dashboard=dashboard, workers=workers)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ray.data
 import ray.train
 import ray.train.torch
+import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors.torch import load_file
 
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from twinspire.config import Config
     from twinspire.features.encode import Encoded
     from twinspire.model import TwoTower
+    from twinspire.training.config import TrainingConfig
 
 MIN_POSITIVES = 2
+MIN_BATCH = 2
 
 
 def train(
@@ -35,8 +39,8 @@ def train(
     `storage` keeps checkpoints: after a worker's death the run goes on from the last one. Ray must be connected.
     Errors: DatasetError for a log too small to learn from; EnvironmentProblem when workers cannot start or keep dying.
     """
-    if encoded.meta.positives < MIN_POSITIVES:
-        raise DatasetError("interactions: fewer than two positives; nothing to train on")
+    check_size(encoded)
+    config = small_enough(config, encoded.meta.training)
     progress_file = storage / "progress.json"
     storage.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -68,6 +72,38 @@ def train(
         model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
         summary = json.loads((Path(folder) / "progress.json").read_text())
     return model.eval(), summary
+
+
+def check_size(encoded: Encoded) -> None:
+    """Errors: DatasetError for a log too small to learn from."""
+    if encoded.meta.positives < MIN_POSITIVES:
+        raise DatasetError(
+            f"interactions: {encoded.meta.positives} positives; training needs {MIN_POSITIVES} at the least"
+        )
+
+
+def check_devices(config: TrainingConfig) -> None:
+    """Errors: EnvironmentProblem for more GPUs than there are, where Ray is to run on this machine alone.
+
+    Ray would wait for them for ever. A cluster may still start them.
+    """
+    if config.device != "cuda" or os.environ.get("RAY_ADDRESS"):
+        return
+    there = torch.cuda.device_count()
+    if there < config.workers:
+        raise EnvironmentProblem(
+            f"training.device: cuda needs a GPU for each of {config.workers} workers, and PyTorch sees {there} here; "
+            "use cpu, or name a cluster in RAY_ADDRESS"
+        )
+
+
+def small_enough(config: Config, rows: int) -> Config:
+    """The config with a batch size that a worker's share of `rows` can fill: only whole batches are learned from."""
+    training = config.training
+    share = max(rows // training.workers, MIN_BATCH)
+    if training.batch_size <= share:
+        return config
+    return config.model_copy(update={"training": training.model_copy(update={"batch_size": share})})
 
 
 def _datasets(encoded: Encoded, config: Config) -> dict[str, ray.data.Dataset]:

@@ -1,0 +1,106 @@
+"""Fit ends well when it cannot go on: exit code, one line, nothing half made."""
+
+import os
+import signal
+import time
+from datetime import UTC, datetime
+
+import mlflow
+import polars as pl
+import pytest
+import torch
+from command import CommandLine
+
+STOPS_WITHIN_S = 60  # some seconds on a machine that does nothing else
+STARTS_WITHIN_S = 240
+
+
+@pytest.fixture
+def line(tmp_path):
+    folder = tmp_path / "job"
+    folder.mkdir()
+    command_line = CommandLine(folder)
+    yield command_line
+    command_line.end_all()
+
+
+def shop(folder, clicks):
+    """A dataset of two items and so many clicks."""
+    folder.mkdir()
+    pl.DataFrame({"item_id": ["a", "b"], "title": ["red shoe", "blue hat"]}).write_parquet(folder / "items.parquet")
+    log = {"timestamp": datetime(2026, 1, 1, tzinfo=UTC), "query": "shoe", "item_id": "a", "event": "click"}
+    pl.DataFrame([log] * clicks).write_parquet(folder / "interactions.parquet")
+    return folder
+
+
+def refused(line, data, *settings):
+    """The line that fit says when it refuses; nothing else has changed."""
+    before = set(line.folder.iterdir())
+    options = [part for setting in settings for part in ("--set", setting)]
+    ended = line("fit", "--data", data, "--out", line.folder / "bundle", *options)
+    assert ended.code == 2, ended.err
+    assert "Traceback" not in ended.err
+    errors = [text for text in ended.err.splitlines() if text.strip()]
+    assert errors[-1].startswith("error: ")
+    assert {path.name for path in set(line.folder.iterdir()) - before} <= {"mlflow.db", "mlartifacts"}
+    assert line.left_running() == []
+    return errors
+
+
+def test_an_unknown_key_of_the_config(line, tiny_dataset):
+    (said,) = refused(line, tiny_dataset, "training.speed=9")
+    assert "unknown key training.speed" in said
+    assert "batch_size" in said
+
+
+def test_a_dataset_without_items(line, tmp_path):
+    folder = shop(tmp_path / "shop", 10)
+    (folder / "items.parquet").unlink()
+    (said,) = refused(line, folder)
+    assert "items" in said
+
+
+def test_an_index_that_faiss_cannot_read(line, tiny_dataset):
+    (said,) = refused(line, tiny_dataset, "index.factory=nonsense")
+    assert "index.factory: 'nonsense'" in said
+
+
+def test_a_log_with_one_click(line, tmp_path):
+    (said,) = refused(line, shop(tmp_path / "shop", 1))
+    assert said == "error: interactions: 1 positives; training needs 2 at the least"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(line, tiny_dataset):
+    (said,) = refused(line, tiny_dataset, "training.device=cuda")
+    assert "training.device" in said
+    assert "RAY_ADDRESS" in said
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("whom", ["terminal", pytest.param("process", marks=pytest.mark.slow)])
+def test_ctrl_c_ends_the_training_and_leaves_nothing(line, tiny_dataset, whom):
+    long = ("--set", "training.batch_size=2", "--set", "training.rounds=40", "--set", "training.patience=40")
+    process = line.start("fit", "--data", tiny_dataset, "--out", line.folder / "bundle", *long)
+    wait_until_training(line, process)
+    send = os.killpg if whom == "terminal" else os.kill
+    interrupted = time.monotonic()
+    send(process.pid, signal.SIGINT)
+    ended = line.wait(process, STOPS_WITHIN_S)
+    assert ended.code == 130, ended.err
+    assert "Traceback" not in ended.err
+    assert time.monotonic() - interrupted < STOPS_WITHIN_S
+    assert line.left_running() == []
+    assert {path.name for path in line.folder.iterdir()} <= {"mlflow.db", "mlartifacts"}
+    client = mlflow.MlflowClient(f"sqlite:///{line.folder / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("twinspire").experiment_id])
+    assert run.info.status == "FAILED"
+
+
+def wait_until_training(line, process):
+    """Wait for the first step."""
+    until = time.monotonic() + STARTS_WITHIN_S
+    while not list(line.folder.glob(".bundle.*.work/train/progress.json")):
+        if process.poll() is not None or time.monotonic() > until:
+            pytest.fail(f"no training within {STARTS_WITHIN_S} s: {line.wait(process, 1)}")
+        time.sleep(0.1)
