@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import os
 import tempfile
 import time
 from contextlib import contextmanager
@@ -57,9 +58,9 @@ def train_worker(settings: dict[str, Any]) -> None:
 
 
 def _threads(config: Config, local_workers: int) -> int:
-    import os
-
-    return config.training.threads or max(1, (os.cpu_count() or 1) // local_workers)
+    """The share of the cores that this process may use, which may be fewer than the machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return config.training.threads or max(1, cores // local_workers)
 
 
 class _Worker:
@@ -77,6 +78,8 @@ class _Worker:
     def run(self) -> None:
         with _checkpoint_folder() as folder:
             self._restore(folder)
+        if self.progress.phase == "done":  # it died after its last report
+            return
         if self.progress.phase == "search":
             self._search()
         if self.progress.phase == "refit":
@@ -182,7 +185,7 @@ class _Worker:
             ray.train.report(metrics, checkpoint=checkpoint)
 
     def _save(self, folder: Path) -> None:
-        module = self._module() if hasattr(self, "learner") else self._restored_module()
+        module = self._module()
         state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
         save_file(state, folder / "model.safetensors")
         (folder / "progress.json").write_text(json.dumps(asdict(self.progress)))
@@ -196,11 +199,6 @@ class _Worker:
                 },
                 folder / "training.pt",
             )
-
-    def _restored_module(self) -> TwoTower:
-        model = new_model(self.encoded.dictionaries, self.config.model, seed=0, sparse=False)
-        model.load_state_dict(self._restored["model"])
-        return model
 
     def _restore(self, folder: Path | None) -> None:
         if folder is None:
