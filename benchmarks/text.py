@@ -33,9 +33,7 @@ def made_up_titles(n: int, seed: int = 0) -> pl.Series:
         list("手机壳红色苹果 "),
     ]
     titles = []
-    for script, length in zip(
-        generator.choice(3, n, p=[0.9, 0.05, 0.05]), generator.integers(20, 90, n), strict=True
-    ):
+    for script, length in zip(generator.choice(3, n, p=[0.9, 0.05, 0.05]), generator.integers(20, 90, n), strict=True):
         titles.append("".join(generator.choice(letters[script], length)))
     return pl.Series(titles)
 
@@ -51,15 +49,11 @@ def cpu_seconds(work: Callable[[], object], least: float = 1.0) -> float:
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        titles = pl.read_parquet(sys.argv[1], columns=["title"])["title"]
-    else:
-        titles = made_up_titles(N_TITLES)
+    given = sys.argv[1:]
+    titles = pl.read_parquet(given[0], columns=["title"])["title"] if given else made_up_titles(N_TITLES)
     tokeniser = Tokeniser()
     tokens = tokeniser.encode(titles)
-    vocabulary = Vocabulary.fit(
-        [tokens.words, tokens.grams], hash_bits=tokeniser.config.hash_bits, min_count=2
-    )
+    vocabulary = Vocabulary.fit([tokens.words, tokens.grams], hash_bits=tokeniser.config.hash_bits, min_count=2)
     figures: dict[str, float | int] = {
         "titles": len(titles),
         "characters a title": round(float(np.mean(titles.str.len_chars().to_numpy())), 1),

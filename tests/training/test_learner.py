@@ -86,7 +86,7 @@ def test_the_same_start_and_batches_give_the_same_model(encoded: Encoded, sparse
 
 def test_the_rate_falls_to_zero_or_stays(encoded: Encoded) -> None:
     for schedule, last in (("linear", 0.0), ("constant", 0.01)):
-        config = load_config(None, (*SMALL, f"training.schedule={schedule}"))
+        config = load_config(None, (*SMALL, f"training.schedule={schedule}", "training.learning_rate=0.01"))
         subject = learner(encoded, config, 4)
         for batch in some_batches(encoded, config, 4):
             subject.step(batch)

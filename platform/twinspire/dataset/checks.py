@@ -61,9 +61,7 @@ def fault_code(found: list[Fault]) -> pl.Expr:
     return code.alias(FAULT)
 
 
-def _column_faults(
-    column: Column, found: pl.DataType, ids: Mapping[str, pl.Series]
-) -> Iterator[tuple[str, pl.Expr]]:
+def _column_faults(column: Column, found: pl.DataType, ids: Mapping[str, pl.Series]) -> Iterator[tuple[str, pl.Expr]]:
     name, stored = column.name, pl.col(column.name)
     if not column.nullable:
         yield f"null {name}", stored.is_null()

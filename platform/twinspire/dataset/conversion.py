@@ -68,9 +68,5 @@ def describe(dtype: pl.DataType) -> str:
         return "categorical"
     if isinstance(dtype, pl.Datetime):
         zone = dtype.time_zone
-        return (
-            f"timestamp[{dtype.time_unit}, {zone}]"
-            if zone
-            else f"timestamp[{dtype.time_unit}] without a time zone"
-        )
+        return f"timestamp[{dtype.time_unit}, {zone}]" if zone else f"timestamp[{dtype.time_unit}] without a time zone"
     return str(dtype).lower()

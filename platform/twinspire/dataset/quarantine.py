@@ -47,15 +47,12 @@ class Quarantine:
         self._refuse_foreign(path)
         reasons = pl.Series([fault.reason for fault in found], dtype=pl.String)
         renamed = [
-            pl.col(name).alias(f"stored_{name}" if name in ("row", "reason") else name)
-            for name in source.stored
+            pl.col(name).alias(f"stored_{name}" if name in ("row", "reason") else name) for name in source.stored
         ]
         bad = coded.filter(pl.col(FAULT) > 0).select(
             *renamed,
             pl.col(ROW).cast(pl.Int64).alias("row"),
-            pl.col(FAULT)
-            .replace_strict(range(1, len(found) + 1), reasons, return_dtype=pl.String)
-            .alias("reason"),
+            pl.col(FAULT).replace_strict(range(1, len(found) + 1), reasons, return_dtype=pl.String).alias("reason"),
         )
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
@@ -91,9 +88,7 @@ class Quarantine:
     @staticmethod
     def _refuse_foreign(path: Path) -> None:
         if path.exists() and not _is_ours(path):
-            raise DatasetError(
-                f"quarantine: {path} is there and is no quarantine file; choose another folder"
-            )
+            raise DatasetError(f"quarantine: {path} is there and is no quarantine file; choose another folder")
 
 
 def _is_ours(path: Path) -> bool:

@@ -77,9 +77,7 @@ def read(
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise DatasetError(
-            f"dataset: {folder} is not a folder" if folder.exists() else f"dataset: no folder {folder}"
-        )
+        raise DatasetError(f"dataset: {folder} is not a folder" if folder.exists() else f"dataset: no folder {folder}")
     if not 0 <= max_bad_share <= 1:
         raise DatasetError(f"max_bad_share: {max_bad_share} is not in [0, 1]")
     store = Quarantine(folder, None if quarantine is None else Path(quarantine))
@@ -147,9 +145,7 @@ def _check(source: Source, ids: Mapping[str, pl.Series], store: Quarantine, max_
     coded = source.scan.with_columns(fault_code(found))
     counts = [(pl.col(FAULT) == i).sum().alias(str(i)) for i in range(1, len(found) + 1)]
     figures = _log_figures(source) if name == "interactions" else []
-    row = (
-        coded.select(pl.len().alias("rows"), *counts, *figures).collect(engine="streaming").row(0, named=True)
-    )
+    row = coded.select(pl.len().alias("rows"), *counts, *figures).collect(engine="streaming").row(0, named=True)
     reasons = {fault.reason: row[str(i)] for i, fault in enumerate(found, start=1) if row[str(i)]}
     bad_rows = sum(reasons.values())
     good, written = source.scan, None
@@ -177,9 +173,7 @@ def _check(source: Source, ids: Mapping[str, pl.Series], store: Quarantine, max_
 
 def _rows(written: Path) -> pl.Series:
     """The bad rows' numbers, as a list to test membership in: later scans need not judge each row again."""
-    rows = (
-        pl.scan_parquet(written, glob=False).select(pl.col("row").cast(pl.get_index_type())).collect()["row"]
-    )
+    rows = pl.scan_parquet(written, glob=False).select(pl.col("row").cast(pl.get_index_type())).collect()["row"]
     return rows.implode()
 
 

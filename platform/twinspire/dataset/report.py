@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - pydantic needs it at run time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -77,9 +77,7 @@ class Report(_Model):
             parts.extend(Text(f"quarantine   {file}", overflow="fold") for file in files)
         if self.log is not None and self.log.first is not None:
             events = ", ".join(f"{count:,} {event}" for event, count in self.log.events.items())
-            parts.append(
-                Text(f"log          {self.log.first:%Y-%m-%d %H:%M} to {self.log.last:%Y-%m-%d %H:%M} UTC")
-            )
+            parts.append(Text(f"log          {self.log.first:%Y-%m-%d %H:%M} to {self.log.last:%Y-%m-%d %H:%M} UTC"))
             parts.append(Text(f"events       {events}"))
             parts.append(Text(f"queries      {self.log.distinct_queries:,} distinct"))
         parts.extend(

@@ -104,6 +104,4 @@ SUPERVISION = Table(
     (_QUERY, _ITEM, Column("label", pl.String(), values=LABELS), Column("source", pl.String(), visible=True)),
 )
 
-TABLES: dict[str, Table] = {
-    table.name: table for table in (ITEMS, USERS, INTERACTIONS, JUDGEMENTS, SUPERVISION)
-}
+TABLES: dict[str, Table] = {table.name: table for table in (ITEMS, USERS, INTERACTIONS, JUDGEMENTS, SUPERVISION)}

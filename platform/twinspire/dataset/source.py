@@ -103,9 +103,7 @@ def open_table(table: Table, files: tuple[Path, ...]) -> Source:
     try:
         stored = scan.collect_schema()
     except pl.exceptions.PolarsError as error:
-        raise DatasetError(
-            f"{table.name}: its part files do not fit together: {first_line(error)}"
-        ) from error
+        raise DatasetError(f"{table.name}: its part files do not fit together: {first_line(error)}") from error
     return Source(table, files, scan.with_row_index(ROW), stored, tuple(casts))
 
 
@@ -114,8 +112,7 @@ def _stored_schema(table: Table, path: Path) -> pl.Schema:
         schema = pl.read_parquet_schema(path)
     except UNREADABLE as error:
         raise DatasetError(
-            f"{table.name}: {path} is no readable Parquet file (cut short or another format): "
-            f"{first_line(error)}"
+            f"{table.name}: {path} is no readable Parquet file (cut short or another format): {first_line(error)}"
         ) from error
     return pl.Schema(schema)
 
@@ -147,12 +144,9 @@ def _common(table: Table, schema: pl.Schema, schemas: list[pl.Schema]) -> list[p
     differing = [
         column
         for column in table.columns
-        if column.name in schema
-        and len({other.get(column.name, schema[column.name]) for other in schemas}) > 1
+        if column.name in schema and len({other.get(column.name, schema[column.name]) for other in schemas}) > 1
     ]
-    expressions = [
-        read_as(column, schema[column.name]) for column in differing if not column.dtype.is_numeric()
-    ]
+    expressions = [read_as(column, schema[column.name]) for column in differing if not column.dtype.is_numeric()]
     return [expression for expression in expressions if expression is not None]
 
 

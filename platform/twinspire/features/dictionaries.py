@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from twinspire.features.encodings import CategoryEncoding, Encoding, NumberEncoding, load_encoding
@@ -18,8 +19,6 @@ from twinspire.text import Tokeniser, TokeniserConfig, Vocabulary, count
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import numpy as np
 
     from twinspire.features.store import Bags
     from twinspire.ragged import Ragged
@@ -48,14 +47,9 @@ class Dictionaries:
         id_rows: int,
     ) -> Dictionaries:
         """Fit on the catalogue, the users and the distinct queries; `config` is resolved."""
-        texts = pl.concat([item_text(items, config), queries.alias("text")])
-        tokens = tokeniser.encode(texts)
+        in_items, in_queries = tokeniser.encode(item_text(items, config)), tokeniser.encode(queries)
         vocabularies = {
-            stream: Vocabulary.from_counts(
-                count(getattr(tokens, stream), hash_bits=tokeniser.config.hash_bits),
-                min_count=config.min_token_count,
-                max_size=config.max_token_rows,
-            )
+            stream: _vocabulary(getattr(in_items, stream), getattr(in_queries, stream), tokeniser, config)
             for stream in STREAMS
         }
         encodings: dict[str, Encoding] = {}
@@ -130,6 +124,18 @@ class Dictionaries:
             {table: load_encoding(encoding) for table, encoding in state["encodings"].items()},
             state["id_rows"],
         )
+
+
+def _vocabulary(in_items: Ragged, in_queries: Ragged, tokeniser: Tokeniser, config: FeatureConfig) -> Vocabulary:
+    """The tokens that enough items or enough queries have.
+
+    A token of one query alone is a name that no title has or a typing error; nothing is learnt of it, and a query of
+    tomorrow would not have its row.
+    """
+    items = count(in_items, hash_bits=tokeniser.config.hash_bits)
+    queries = count(in_queries, hash_bits=tokeniser.config.hash_bits)
+    kept = (items >= config.min_item_count) | (queries >= config.min_query_count)
+    return Vocabulary.from_counts(np.where(kept, items + queries, 0), max_size=config.max_token_rows)
 
 
 def item_text(items: pl.DataFrame, config: FeatureConfig) -> pl.Series:

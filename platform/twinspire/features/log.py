@@ -39,7 +39,7 @@ class LogConfig(BaseModel):
     )
     validation_cap: int = Field(5_000, ge=1, description="validation positives that are looked at")
     half_life_days: float | None = Field(
-        None, gt=0, description="a positive this old weighs half; null: age is ignored"
+        30, gt=0, description="a positive this old weighs half; null: age is ignored"
     )
 
 

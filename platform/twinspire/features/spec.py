@@ -106,7 +106,8 @@ class FeatureConfig(_Spec):
     query: Literal["auto"] | Annotated[tuple[QueryFeature, ...], Field(min_length=1)] = "auto"
     item: Literal["auto"] | Annotated[tuple[ItemFeature, ...], Field(min_length=1)] = "auto"
     item_text: tuple[str, ...] = Field(("title",), min_length=1, description="item columns whose text is tokenised")
-    min_token_count: int = Field(1, ge=1, description="a token seen less often is dropped")
+    min_item_count: int = Field(1, ge=1, description="a token is kept if this many items have it,")
+    min_query_count: int = Field(2, ge=1, description="or this many distinct queries")
     max_token_rows: int = Field(500_000, ge=1, description="rows of each text table; the most frequent tokens stay")
     history_length: int = Field(
         20,

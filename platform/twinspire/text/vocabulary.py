@@ -59,17 +59,13 @@ class Vocabulary:
 
     def __init__(self, hashes: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
         if len(hashes) == 0 or len(hashes) != len(counts) or hashes[0] != -1:
-            raise ValueError(
-                f"a vocabulary needs a row 0 of hash -1, got shapes {hashes.shape} and {counts.shape}"
-            )
+            raise ValueError(f"a vocabulary needs a row 0 of hash -1, got shapes {hashes.shape} and {counts.shape}")
         self.hashes, self.counts = hashes, counts
         self._remap = np.zeros(max(int(hashes.max()) + 1, 1), np.int32)
         self._remap[hashes[1:]] = np.arange(1, len(hashes), dtype=np.int32)
 
     @classmethod
-    def from_counts(
-        cls, counts: NDArray[np.int64], *, min_count: int = 1, max_size: int | None = None
-    ) -> Vocabulary:
+    def from_counts(cls, counts: NDArray[np.int64], *, min_count: int = 1, max_size: int | None = None) -> Vocabulary:
         """Keep hash rows seen at least `min_count` times, and of these the `max_size - 1` most frequent.
 
         `counts` is what `count` gives. Ties go to the smaller hash row, so the same counts give the same

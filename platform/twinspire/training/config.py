@@ -40,7 +40,7 @@ class TrainingConfig(BaseModel):
     patience: int = Field(2, ge=1, description="rounds without a better validation MRR before stopping")
     refit: bool = Field(True, description="train again on all positives, for as many rounds as were best")
     optimiser: Literal["adagrad"] = "adagrad"
-    learning_rate: float = Field(0.01, gt=0)
+    learning_rate: float = Field(0.02, gt=0)
     schedule: Literal["linear", "constant"] = Field(
         "linear", description="linear: the rate falls to zero over `rounds`"
     )
