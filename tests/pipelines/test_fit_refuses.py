@@ -11,6 +11,9 @@ import pytest
 import torch
 from command import CommandLine
 
+# MLflow, of its own queries
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+
 STOPS_WITHIN_S = 60  # some seconds on a machine that does nothing else
 STARTS_WITHIN_S = 240
 
