@@ -143,7 +143,7 @@ def test_a_positive_of_half_life_age_weighs_half(log: Frame, shop_of: Shop) -> N
     rows: Rows = [{"at": 60 * 24 * day} for day in (0, 10, 20)]
     weights = read_positives(shop_of(log(rows)), LogConfig(half_life_days=10)).weight
     np.testing.assert_allclose(weights, [0.25, 0.5, 1.0])
-    np.testing.assert_array_equal(read_positives(shop_of(log(rows)), LogConfig()).weight, 1)
+    np.testing.assert_array_equal(read_positives(shop_of(log(rows)), LogConfig(half_life_days=None)).weight, 1)
 
 
 def encoded(shop: Dataset, folder: Path, **log: object):
