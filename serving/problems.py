@@ -18,7 +18,7 @@ LATER = {"filters": "filters are not supported by this server; leave the field o
 
 
 @dataclasses.dataclass
-class Refusal(Exception):  # noqa: N818
+class Refusal(Exception):
     """A request that is answered with `status` and a problem body."""
 
     status: int

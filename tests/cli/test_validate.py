@@ -41,9 +41,7 @@ def test_too_many_bad_rows_print_the_report_and_one_line(tmp_path, monkeypatch, 
     printed = capsys.readouterr()
     assert "blank title" in printed.out
     assert printed.err.strip().splitlines()[-1].startswith("error: items: 1 of 2 rows")
-    assert json.loads((tmp_path / "report.json").read_text())["tables"]["items"]["reasons"] == {
-        "blank title": 1
-    }
+    assert json.loads((tmp_path / "report.json").read_text())["tables"]["items"]["reasons"] == {"blank title": 1}
     assert pl.read_parquet(tmp_path / "bad" / "items.parquet")["row"].to_list() == [1]
     assert run(monkeypatch, "--data", folder, *options, "--max-bad-share", 0.5) == 0
 

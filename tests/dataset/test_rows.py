@@ -52,9 +52,7 @@ def frame(rows: list[dict[str, object]]) -> pl.DataFrame:
 
 
 def write(folder: Path, log: pl.DataFrame, cuts: list[int]) -> None:
-    pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"]}).write_parquet(
-        folder / "items.parquet"
-    )
+    pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"]}).write_parquet(folder / "items.parquet")
     (folder / "interactions").mkdir()
     bounds = [0, *sorted(cut % (log.height + 1) for cut in cuts), log.height]
     for i, (start, stop) in enumerate(pairwise(bounds)):
@@ -106,9 +104,7 @@ def test_planted_faults_are_found_counted_and_quarantined_exactly(planted, cuts)
     cuts=st.lists(st.integers(0, 30), min_size=1, max_size=4),
 )
 def test_part_files_read_like_one_file(planted, cuts):
-    log = frame(
-        [good_row(i) | ({} if fault is None else dict([FAULTS[fault]])) for i, fault in enumerate(planted)]
-    )
+    log = frame([good_row(i) | ({} if fault is None else dict([FAULTS[fault]])) for i, fault in enumerate(planted)])
     with tempfile.TemporaryDirectory() as name:
         one, many = Path(name) / "one", Path(name) / "many"
         for folder, at in ((one, []), (many, cuts)):

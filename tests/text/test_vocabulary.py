@@ -34,9 +34,7 @@ def test_weights_count_a_row_more_than_once() -> None:
 
 
 @given(bags, bags, st.integers(1, 3))
-def test_apply_keeps_what_was_seen_often_enough_and_nothing_else(
-    seen: Ragged, new: Ragged, least: int
-) -> None:
+def test_apply_keeps_what_was_seen_often_enough_and_nothing_else(seen: Ragged, new: Ragged, least: int) -> None:
     vocabulary = Vocabulary.fit([seen], hash_bits=8, min_count=least)
     frequency = np.bincount(seen.values, minlength=256)
     applied = vocabulary.apply(new)
