@@ -16,8 +16,8 @@ from twinspire.features.encode import encode
 from twinspire.index.build import build_index, check_factory
 from twinspire.index.embed import embed_catalogue
 from twinspire.training.build import architecture
+from twinspire.training.mlflow_run import finish_run, flatten, log_manifest, start_run
 from twinspire.training.run import check_devices, check_size, train
-from twinspire.training.tracking import finish_run, flatten, log_manifest, start_run
 from twinspire.training.validation import query_vectors
 
 if TYPE_CHECKING:

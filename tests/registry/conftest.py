@@ -1,6 +1,6 @@
 import pytest
 
-from twinspire.registry.client import connect
+from twinspire.mlflow_client import connect
 
 
 @pytest.fixture(scope="session")

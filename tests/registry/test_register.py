@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from twinspire import registry
+from twinspire import mlflow_client, registry
 from twinspire.bundle import Bundle
 from twinspire.errors import BundleError, EnvironmentProblem, RegistryError
 from twinspire.features.query import Query, Shopper
-from twinspire.registry import client as registry_client
 
 QUERIES = ("red shoes", "lamp", "blue chair")
 
@@ -95,7 +94,7 @@ def test_the_same_bundle_keeps_its_version(store, tiny_bundle):
 
 def test_the_version_belongs_to_the_run_that_trained_it(store, copy_bundle):
     client = MlflowClient(store)
-    experiment = client.create_experiment("trials", registry_client.artifact_root(store))
+    experiment = client.create_experiment("trials", mlflow_client.artifact_root(store))
     run_id = client.create_run(experiment).info.run_id
     version = registry.register(copy_bundle(mlflow_run_id=run_id), "shop", metrics={"mrr": 0.25})
     run = client.get_run(run_id)
@@ -150,7 +149,7 @@ def test_a_file_that_is_no_report_is_refused(store, tiny_bundle, tmp_path, text)
 def test_mlflow_loads_it_as_a_model(store, tiny_bundle, monkeypatch):
     import pandas as pd
 
-    with registry_client.quiet():
+    with mlflow_client.quiet():
         version = registry.register(tiny_bundle, "shop", alias="champion")
         monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", None)
         model = mlflow.pyfunc.load_model("models:/shop@champion")

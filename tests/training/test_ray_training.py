@@ -9,8 +9,8 @@ from twinspire.config import load_config
 from twinspire.errors import EnvironmentProblem
 from twinspire.features.encode import encode
 from twinspire.simulation import simulate
+from twinspire.training.mlflow_run import start_run
 from twinspire.training.run import train
-from twinspire.training.tracking import start_run
 
 pytestmark = [
     pytest.mark.ray,

@@ -38,9 +38,7 @@ class LogConfig(BaseModel):
         0.1, gt=0, lt=0.9, description="latest share of positives that decides when to stop"
     )
     validation_cap: int = Field(5_000, ge=1, description="validation positives that are looked at")
-    half_life_days: float | None = Field(
-        30, gt=0, description="a positive this old weighs half; null: age is ignored"
-    )
+    half_life_days: float | None = Field(30, gt=0, description="a positive this old weighs half; null: age is ignored")
 
 
 @dataclass(frozen=True)

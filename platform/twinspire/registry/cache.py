@@ -13,8 +13,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from twinspire.bundle import Manifest
 from twinspire.bundle.manifest import MANIFEST, sha256
 from twinspire.errors import BundleError, EnvironmentProblem
+from twinspire.mlflow_client import clear_errors, connect
 from twinspire.registry import flavour
-from twinspire.registry.client import clear_errors, connect
 from twinspire.registry.versions import CHECKSUM, SCHEME, Version, find
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import twinspire
 from twinspire.bundle import Bundle
 from twinspire.errors import RequestError
 from twinspire.features.query import Query, Shopper
-from twinspire.registry.client import quiet
+from twinspire.mlflow_client import quiet
 
 FOLDER = "bundle"  # where the bundle lies among the model's files
 DEFAULT_K = 10

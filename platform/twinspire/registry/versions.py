@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 
 from twinspire.errors import RegistryError
-from twinspire.registry.client import NOT_THERE, clear_errors, connect
+from twinspire.mlflow_client import NOT_THERE, clear_errors, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

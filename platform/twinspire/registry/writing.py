@@ -13,8 +13,8 @@ from mlflow.models import Model
 
 from twinspire.bundle import Manifest
 from twinspire.bundle.manifest import MANIFEST, sha256
+from twinspire.mlflow_client import NOT_THERE, THERE_ALREADY, artifact_root, clear_errors, connect
 from twinspire.registry import flavour
-from twinspire.registry.client import NOT_THERE, THERE_ALREADY, artifact_root, clear_errors, connect
 from twinspire.registry.figures import bundle_figures, metric_key, report_figures
 from twinspire.registry.versions import CHECKSUM, Version, check_alias, check_name, search, to_version
 

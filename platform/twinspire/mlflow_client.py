@@ -16,7 +16,6 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from twinspire.errors import EnvironmentProblem, RegistryError
-from twinspire.training.tracking import tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +27,11 @@ THERE_ALREADY = "RESOURCE_ALREADY_EXISTS"
 _SQLITE = "sqlite:///"
 _PORTS = {"http": 80, "https": 443}
 _SQLITE_MAGIC = b"SQLite format 3\x00"
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else an SQLite file in the working directory, as MLflow itself has it."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{Path.cwd() / 'mlflow.db'}"
 
 
 def connect(uri: str | None = None, *, create: bool = False) -> MlflowClient:
