@@ -142,7 +142,7 @@ def test_a_second_fit_replaces_the_bundle(job, line):
     ended = line("fit", "--data", "market", "--out", "bundle", "--set", "training.rounds=1", "--set", "model.dim=16")
     assert ended.code == 0, ended.err
     after = job.bundle.manifest
-    assert (before.dimensions, after.dimensions) == (64, 16)
+    assert before.dimensions > after.dimensions == 16
     assert after.trained_until > before.trained_until  # nothing was held out
     assert {path.name for path in job.folder.iterdir()} == files
     assert {run.info.run_id for run in job.runs} == {before.mlflow_run_id, after.mlflow_run_id}
