@@ -46,7 +46,7 @@ class TrainingConfig(BaseModel):
     )
     workers: int = Field(1, ge=1, le=4096, description="Ray Train workers")
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: int = Field(0, ge=0, description="CPU threads a worker; 0: its share of the machine")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads a worker; steps are small, more workers gain more")
     max_failures: int = Field(3, ge=0, description="restarts from the last checkpoint after a worker died")
     seed: int = 0
     experiment: str = Field("twinspire", min_length=1, description="MLflow experiment")

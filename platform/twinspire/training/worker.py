@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import os
 import tempfile
 import time
 from contextlib import contextmanager
@@ -52,15 +51,9 @@ def train_worker(settings: dict[str, Any]) -> None:
     """Entry point of a worker. `settings`: config (JSON), folder, mlflow_uri, run_id, progress_file."""
     config = Config.model_validate_json(settings["config"])
     context = ray.train.get_context()
-    torch.set_num_threads(_threads(config, context.get_local_world_size()))
+    torch.set_num_threads(config.training.threads)
     torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
     _Worker(config, settings, context.get_world_rank(), context.get_world_size()).run()
-
-
-def _threads(config: Config, local_workers: int) -> int:
-    """The share of the cores that this process may use, which may be fewer than the machine has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return config.training.threads or max(1, cores // local_workers)
 
 
 class _Worker:
