@@ -6,6 +6,7 @@ Row i is `values[offsets[i]:offsets[i + 1]]`. Gathering costs one pass over what
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numba
@@ -38,9 +39,8 @@ class Ragged:
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[int]], dtype: Any = np.int32) -> Ragged:
         """Build from a short list of rows; for tests and single requests, not for tables."""
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        return cls(np.array([value for row in rows for value in row], dtype), offsets)
+        offsets = np.array([*accumulate(map(len, rows), initial=0)], np.int64)
+        return cls(np.array([*chain.from_iterable(rows)], dtype), offsets)
 
     @classmethod
     def from_lengths(cls, values: Ints, lengths: Ints) -> Ragged:

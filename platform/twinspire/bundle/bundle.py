@@ -20,7 +20,7 @@ from twinspire.features.request import RequestEncoder
 from twinspire.features.spec import History
 from twinspire.features.store import file_name
 from twinspire.index.vectors import VectorIndex
-from twinspire.model import TwoTower, to_bags
+from twinspire.model import QueryLookup, TwoTower
 from twinspire.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Bundle:
     ) -> None:
         self.folder, self.manifest = folder, manifest
         self.encoder, self.model, self.index = encoder, model, index
+        self._query_tower = QueryLookup(model)
         self.items = items
         self.item_ids: list[str] = items["item_id"].to_list()
 
@@ -97,7 +98,7 @@ class Bundle:
     @torch.inference_mode()
     def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Query vectors (B, H, D)."""
-        return self.model.queries(to_bags(self.encoder.encode(queries))).numpy()
+        return self._query_tower(self.encoder.encode(queries)).numpy()
 
     def search(self, queries: Sequence[Query], k: int) -> Results:
         """The K best items of each query for its shopper."""

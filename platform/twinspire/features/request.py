@@ -71,9 +71,12 @@ class RequestEncoder:
                 [self._profile_bag(feature, name, s, row) for s, row in zip(shoppers, rows, strict=True)]
             )
         items = [self.history(shopper, row) for shopper, row in zip(shoppers, rows, strict=True)]
+        last = {
+            length: Ragged.from_rows([rows[-length:] for rows in items])
+            for length in {history.length for history in self._histories}
+        }
         for history in self._histories:
-            last = Ragged.from_rows([list(rows[-history.length :]) for rows in items])
-            bags[history.name("query")] = look_through(last, self.item_bags[history.table("query")])
+            bags[history.name("query")] = look_through(last[history.length], self.item_bags[history.table("query")])
         return bags
 
     def _profile_bag(self, feature: Category | Number, name: str, shopper: Shopper | None, row: int) -> Sequence[int]:

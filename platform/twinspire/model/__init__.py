@@ -1,6 +1,7 @@
 """The two-tower model (paper, 4.1-4.3). Pure torch: no Ray, no MLflow, no files."""
 
 from twinspire.model.bags import Bag, Features, to_bags
+from twinspire.model.lookup import QueryLookup
 from twinspire.model.losses import LossConfig, hinge_loss, log_expected_count, negative_mask, softmax_loss
 from twinspire.model.scoring import best_head, soft_dot_product
 from twinspire.model.towers import Architecture, FeatureSlot, ModelConfig, TwoTower
@@ -12,6 +13,7 @@ __all__ = [
     "Features",
     "LossConfig",
     "ModelConfig",
+    "QueryLookup",
     "TwoTower",
     "best_head",
     "hinge_loss",

@@ -71,14 +71,19 @@ class Tower(nn.Module):
     def forward(self, features: Features, tables: nn.ModuleDict) -> torch.Tensor:
         """Feature name to Bag of B rows, for each name the tower knows; gives (B, H, D)."""
         vectors = [encoder(features[name], tables) for name, encoder in zip(self.names, self.encoders, strict=True)]
-        hidden = torch.relu(self.project(torch.cat(vectors, dim=1)))  # (B, H * hidden)
+        return self.combine(torch.stack(vectors))
+
+    def combine(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The vectors of S encoders (S, B, D) to (B, H, D)."""
+        beside = vectors.transpose(0, 1).flatten(1)  # (B, S * D)
+        hidden = torch.relu(self.project(beside))  # (B, H * hidden)
         hidden = hidden.view(-1, self.heads, self.hidden)
         if self.heads == 1:
             output = torch.addmm(self.head_bias[0], hidden[:, 0], self.head_weight[0]).unsqueeze(1)
         else:
             output = torch.einsum("bhf,hfd->bhd", hidden, self.head_weight) + self.head_bias
         if self.skip:
-            output = output + torch.stack(vectors).sum(0).unsqueeze(1)
+            output = output + vectors.sum(0).unsqueeze(1)
         return functional.normalize(output, dim=-1, eps=1e-6)
 
 
