@@ -54,7 +54,7 @@ def _by_slice(report: Report) -> Table:
 
 def _table(title: str, names: list[str], metrics: list[str]) -> Table:
     """Narrow enough for a terminal of 80 columns."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
     for name in names:
         table.add_column(name, no_wrap=True)
     for metric in metrics:
