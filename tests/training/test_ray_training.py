@@ -19,10 +19,10 @@ pytestmark = [
 ]
 
 ROUNDS = 3
-# Over seeds 0 to 3, one worker's best MRR on this market was 0.348, 0.361, 0.349 and 0.357: a standard deviation of
-# 0.006, so that the difference of two runs has 0.009. Three of those.
+# Over seeds 0 to 3, one worker's best MRR on this market was 0.361, 0.371, 0.359 and 0.370: a standard deviation of
+# 0.006, so that the difference of two runs has 0.009. Three of those. Two workers had 0.355, 0.367 and 0.372.
 SEED_NOISE = 0.027
-UNTRAINED_MRR = 0.25  # well below what the first round reaches
+LEARNED_MRR = 0.25  # popularity has 0.05 and a first round 0.33
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,7 +101,7 @@ def test_two_workers_reach_the_quality_of_one(alone, prepare):
     together = prepare("training.workers=2", "training.batch_size=64")
     summary = together.train()
     assert summary["steps"] == ROUNDS * (together.encoded.meta.training // (2 * 64))
-    assert summary["best_mrr"] > UNTRAINED_MRR
+    assert summary["best_mrr"] > LEARNED_MRR
     assert summary["best_mrr"] == pytest.approx(alone["best_mrr"], abs=SEED_NOISE)
     assert len(together.store.search_runs(["1"])) == 1
 
