@@ -22,6 +22,7 @@ ROUNDS = 3
 # Over seeds 0 to 3, one worker's best MRR on this market was 0.361, 0.371, 0.359 and 0.370: a standard deviation of
 # 0.006, so that the difference of two runs has 0.009. Three of those. Two workers had 0.355, 0.367 and 0.372.
 SEED_NOISE = 0.027
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train writes it when a checkpoint counts
 LEARNED_MRR = 0.25  # popularity has 0.05 and a first round 0.33
 
 
@@ -74,12 +75,17 @@ def alone(market, tmp_path_factory):
         return Run(market, folder).train()
 
 
-def dying(step, flag):
-    """A worker that ends without a word before its `step`th step, unless `flag` is there, which it then leaves."""
+def dying(step, flag, after=None):
+    """A worker that ends without a word before its `step`th step, unless `flag` is there, which it then leaves.
+
+    It waits for a file that matches `after` in the training's storage: Ray Train hears of a checkpoint with a delay.
+    """
 
     def worker(settings):
         import itertools
         import os
+        import time
+        from pathlib import Path
 
         from twinspire.training import worker as room
 
@@ -87,6 +93,8 @@ def dying(step, flag):
 
         def step_or_die(self, batch):
             if next(steps) == step and not flag.exists():
+                while after and not list(Path(settings["progress_file"]).parent.rglob(after)):
+                    time.sleep(0.1)
                 flag.touch()
                 os._exit(1)
             return original(self, batch)
@@ -110,7 +118,7 @@ def test_a_worker_that_dies_goes_on_from_its_checkpoint_in_the_same_run(alone, p
     run = prepare()
     a_round = run.encoded.meta.training // run.config.training.batch_size
     flag = tmp_path / "died"
-    monkeypatch.setattr("twinspire.training.run.train_worker", dying(a_round + a_round // 2, flag))
+    monkeypatch.setattr("twinspire.training.run.train_worker", dying(a_round + a_round // 2, flag, SNAPSHOT))
     summary = run.train()
     assert flag.exists()
     assert summary["phase"] == "done"
