@@ -159,7 +159,7 @@ def run(encoded: Encoded, config: Config, scratch: Path, steps: int, repetitions
         "result": str(scratch / "times.json"),
         "steps": steps,
         "repetitions": repetitions,
-        "threads": config.training.threads or report.machine()["cores"],
+        "threads": config.training.threads,
         "started": time.time(),
     }
     trainer = ray.train.torch.TorchTrainer(
