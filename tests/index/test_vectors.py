@@ -120,7 +120,7 @@ def test_an_index_is_as_it_was_after_saving(clustered: tuple[np.ndarray, np.ndar
 
 
 @pytest.mark.parametrize(
-    ("items", "expected"), [(10, "Flat"), (100_000, "Flat"), (1_000_000, "IVF4096,PQ32x4fsr,RFlat")]
+    ("items", "expected"), [(10, "Flat"), (100_000, "Flat"), (1_000_000, "IVF4096,PQ64x4fsr,RFlat")]
 )
 def test_auto_is_exact_for_small_catalogues(items: int, expected: str) -> None:
     assert choose_factory(items, 64, IndexConfig()) == expected
