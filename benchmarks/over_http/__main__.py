@@ -3,7 +3,7 @@
 K = 100 of a million items of d = 64; the client (wrk) beside the server on the same cores, over loopback. In every
 round each system is started, warmed up, measured at each concurrency and ended, so that it is alone with the client;
 the order turns from round to round. Ratios are taken within a round; told are their least, median and greatest.
-The systems are in servers.py: twinspire, a no-op in the same mode, Serve's default configuration, FastAPI by hand.
+The systems are in servers.py: twinspire, two no-ops in the same mode, Serve's default configuration, FastAPI by hand.
 Each round also runs the bare encode-and-search loop, at the batch sizes that the server reached: the limit.
 """
 
@@ -63,7 +63,7 @@ class Run:
                 for concurrency in CONCURRENCIES:
                     told = self._measure(system, url, concurrency)
                     console.print(
-                        f"round {number + 1}  {system:9} at {concurrency:2}: {told.per_second:7,.0f}/s, "
+                        f"round {number + 1}  {system:11} at {concurrency:2}: {told.per_second:7,.0f}/s, "
                         f"p50 {told.p50_ms:.2f} ms, p99 {told.p99_ms:.2f} ms, {told.failed} failed"
                     )
         reached = {concurrency: max(1, round(self.batches[concurrency][-1])) for concurrency in CONCURRENCIES}

@@ -1,13 +1,15 @@
 """The systems under load, each a process of its own: `python -m benchmarks.over_http.servers SYSTEM BUNDLE PORT`.
 
-twinspire  what `twinspire serve` runs: HAProxy, throughput-optimised Ray Serve, one replica
-no-op      an ASGI application that reads the request and answers a few bytes, in the same mode with the same settings
-default    the same application as twinspire in Serve's own configuration: no HAProxy, not throughput-optimised
-by hand    FastAPI and one uvicorn process
+twinspire    what `twinspire serve` runs: HAProxy, throughput-optimised Ray Serve, one replica
+no-op        an ASGI application that reads the request and answers a few bytes, with every switch and setting of ours
+plain no-op  a deployment whose `__call__` answers a few bytes, HAProxy and throughput-optimised, no switch of ours beside
+default      the same application as twinspire in Serve's own configuration: no HAProxy, not throughput-optimised
+by hand      FastAPI and one uvicorn process
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,14 +20,16 @@ import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from starlette.responses import Response
+
 from serving import processes
-from serving.launch import NAME, Options, Server
+from serving.launch import NAME, Options, Server, throughput_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SYSTEMS = ("twinspire", "no-op", "default", "by hand")
+SYSTEMS = ("twinspire", "no-op", "plain no-op", "default", "by hand")
 START_WITHIN_S = 180
 ANSWER = b'{"ok":true}'
 
@@ -38,20 +42,43 @@ class NoOpServer(Server):
 
         from serving.deployment import MAX_ONGOING_REQUESTS
 
-        @serve.deployment(
+        deployment = serve.deployment(
             num_replicas=1,
             max_ongoing_requests=MAX_ONGOING_REQUESTS,
             ray_actor_options={"num_cpus": 1},
             logging_config={"enable_access_log": False, "log_level": "WARNING"},
         )
+        serve.start(http_options={"host": self.options.host, "port": self.options.port})
+        serve.run(deployment(self._no_op()).bind(), name=NAME, route_prefix="/")
+
+    def _no_op(self) -> Any:
+        from ray import serve
+
         @serve.ingress()
         class NoOp:
             def __serve_build_asgi_app__(self) -> Any:
                 return no_op
 
-        serve.start(http_options={"host": self.options.host, "port": self.options.port})
-        deployment: Any = NoOp
-        serve.run(deployment.bind(), name=NAME, route_prefix="/")
+        return NoOp
+
+
+class PlainNoOpServer(NoOpServer):
+    """As Serve's documentation would have it: a class that is called, in Serve's two fast modes."""
+
+    def _start_ray(self) -> None:
+        for switch in set(throughput_environment()) - {"RAY_SERVE_THROUGHPUT_OPTIMIZED", "RAY_SERVE_ENABLE_HA_PROXY"}:
+            del os.environ[switch]
+        super()._start_ray()
+
+    def _no_op(self) -> Any:
+        class NoOp:
+            async def __call__(self, request: Any) -> Any:
+                return Response(ANSWER, media_type="application/json")
+
+        return NoOp
+
+
+SERVERS = {"no-op": NoOpServer, "plain no-op": PlainNoOpServer}
 
 
 async def no_op(scope: Any, receive: Any, send: Any) -> None:
@@ -76,8 +103,7 @@ def main(system: str, bundle: str, port: int, feedback: str) -> None:
 
         by_hand.serve(bundle, port)
         return
-    kind = NoOpServer if system == "no-op" else Server
-    with kind(options(system, bundle, port, feedback)):
+    with SERVERS.get(system, Server)(options(system, bundle, port, feedback)):
         signal.signal(signal.SIGTERM, _interrupt)  # Ray has put its own in place
         try:
             threading.Event().wait()
