@@ -2,7 +2,7 @@
 
 twinspire    what `twinspire serve` runs: HAProxy, throughput-optimised Ray Serve, one replica
 no-op        an ASGI application that reads the request and answers a few bytes, with every switch and setting of ours
-plain no-op  a deployment whose `__call__` answers a few bytes, HAProxy and throughput-optimised, no switch of ours beside
+plain no-op  a deployment whose `__call__` answers a few bytes, HAProxy and throughput-optimised, no other switch
 default      the same application as twinspire in Serve's own configuration: no HAProxy, not throughput-optimised
 by hand      FastAPI and one uvicorn process
 """
