@@ -126,7 +126,7 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGTERM) if process.poll() is None else None
+        process.send_signal(signal.SIGINT)  # as Ctrl-C would; nothing where it has ended
         try:
             process.wait(STOP_WITHIN_S)
         finally:
@@ -172,7 +172,7 @@ def _two_shoppers(market: Path, bundle: Path) -> list[Shopper]:
     shoppers = []
     for gender, power in kinds:
         row = users.filter((pl.col("gender") == gender) & (pl.col("purchase_power") == power)).row(0, named=True)
-        text = f"{row['user_id']}: {gender}, {power} purchase power"
+        text = f"{gender}, {power} purchase power"
         clicked = items["title"].gather(row["history"][-3:]).to_list()
         shoppers.append(Shopper(row["user_id"], text, clicked))
     return shoppers
@@ -183,6 +183,7 @@ def _show_side_by_side(console: Console, url: str, shoppers: list[Shopper]) -> N
     table.add_column("query", style="bold")
     for shopper in shoppers:
         table.add_column(shopper.description, no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_row("shopper", *(shopper.user_id for shopper in shoppers))
     table.add_row(
         "[dim]clicked last[/dim]", *("\n".join(f"[dim]{title}[/dim]" for title in s.clicked) for s in shoppers)
     )
