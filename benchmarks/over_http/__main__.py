@@ -10,7 +10,9 @@ Each round also runs the bare encode-and-search loop, at the batch sizes that th
 from __future__ import annotations
 
 import json
+import signal
 import statistics
+import sys
 import time
 import urllib.request
 from collections import defaultdict
@@ -177,6 +179,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
 def main(workdir: Path, items: int, rounds: int, seconds: float, warm_up: float) -> None:
     """Measure the HTTP API against a no-op, Serve's default configuration, FastAPI by hand, and the bare loop."""
     require_wrk()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the server under load is ended too
     console = Console()
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
