@@ -39,7 +39,7 @@ def quiet_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def connect(*, dashboard: bool = False, log_to_driver: bool = False, workers: int = 1) -> bool:
+def connect(*, workers: int = 1) -> bool:
     """Connect to Ray, starting an embedded one where no address is given; False if it was connected already.
 
     An embedded Ray has more logical CPUs than the machine has cores, and enough for `workers`, so that no job waits
@@ -54,10 +54,10 @@ def connect(*, dashboard: bool = False, log_to_driver: bool = False, workers: in
     embedded: dict[str, Any] = {}
     if not address:
         cpus = max(MIN_LOGICAL_CPUS, 2 * (os.cpu_count() or 1), workers + BESIDE_WORKERS)
-        embedded = {"num_cpus": cpus, "include_dashboard": dashboard}
+        embedded = {"num_cpus": cpus, "include_dashboard": False}
     with warnings.catch_warnings(), _without_stderr():
         warnings.simplefilter("ignore")
-        ray.init(address=address or "local", log_to_driver=log_to_driver, logging_level=logging.ERROR, **embedded)
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **embedded)
     quiet_data()
     return True
 
@@ -77,9 +77,9 @@ def _without_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def session(*, dashboard: bool = False, workers: int = 1) -> Iterator[None]:
+def session(*, workers: int = 1) -> Iterator[None]:
     """Ray for the length of a block; what was started here is ended here."""
-    started = connect(dashboard=dashboard, workers=workers)
+    started = connect(workers=workers)
     try:
         yield
     finally:

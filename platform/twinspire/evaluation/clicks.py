@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from twinspire.features.log import Positives
 
-CASE_COLUMNS = ("query", "user_id", "timestamp", "item", "case")
-
 
 def cases(positives: Positives) -> pl.DataFrame:
     """The log's positives as cases, by time: `query` (normal form), `user_id`, `timestamp`, `item` (i32 row), `case`.
