@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from twinspire.simulation.lexical import rank_pool
@@ -33,7 +33,8 @@ def by_hand(titles: list[str], query: str) -> list[float]:
     return scores
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
+@example(titles=["red", "red", "blue", "blue"], queries=["blue red red"], depth=3)  # level at the cut, best met last
 @given(
     titles=st.lists(TEXT, min_size=1, max_size=12),
     queries=st.lists(TEXT, min_size=1, max_size=4),

@@ -75,9 +75,10 @@ def _rank(
         for place in range(seen):
             ranks[place] = scores[found[place]] + static[found[place]]
             scores[found[place]] = 0.0
-        if seen > depth:  # keep the best `depth`, then order them
+        if seen > depth:  # keep the best `depth`, then order them; of those level at the cut, the first met
             cut = np.partition(ranks, seen - depth)[seen - depth]
-            keep = np.flatnonzero(ranks >= cut)[:depth]
+            above = np.flatnonzero(ranks > cut)
+            keep = np.sort(np.concatenate((above, np.flatnonzero(ranks == cut)[: depth - above.shape[0]])))
         else:
             keep = np.arange(seen)
         order = keep[np.argsort(-ranks[keep], kind="mergesort")]
