@@ -27,10 +27,10 @@ class ModelSystem:
     `user_id` and any profile columns.
     """
 
-    name = "model"
-
-    def __init__(self, bundle: Bundle, positives: Positives, profiles: pl.DataFrame | None) -> None:
-        self.bundle, self.positives = bundle, positives
+    def __init__(
+        self, bundle: Bundle, positives: Positives, profiles: pl.DataFrame | None, name: str = "model"
+    ) -> None:
+        self.bundle, self.positives, self.name = bundle, positives, name
         self._vectors = torch.from_numpy(np.array(bundle.item_vectors))
         self._profiles = _profiles(profiles)
         self._length = int(bundle.manifest.config["features"]["history_length"])
