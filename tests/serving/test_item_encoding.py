@@ -34,3 +34,10 @@ def test_a_score_that_is_no_number_is_null():
 
 def test_no_items_at_all():
     assert ItemEncoder(["a"]).encode(np.full((2, 3), -1, np.int32), np.zeros((2, 3), np.float32)) == [b"", b""]
+
+
+def test_ids_of_any_length_stand_whole_beside_each_other():
+    ids = ["é" * (n % 3) + "x" * n for n in range(1, 70)]
+    rows = np.arange(len(ids), dtype=np.int32)[None].repeat(2, 0)
+    for text in ItemEncoder(ids).encode(rows, np.ones(rows.shape, np.float32)):
+        assert [item["item_id"] for item in json.loads(b"[" + text + b"]")] == ids
