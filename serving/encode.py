@@ -118,6 +118,6 @@ class ItemEncoder:
         out = np.empty(rows.size * (self._longest + _WIDEST) + _BLOCK, np.uint8)
         ends = np.zeros(len(rows), np.int64)
         _write_items(self._ids, self._offsets, rows, scores, out, ends)
-        written = memoryview(out)
+        written = out.data
         stops = ends.tolist()
         return [bytes(written[start:stop]) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
