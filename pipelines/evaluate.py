@@ -1,80 +1,66 @@
-"""Evaluate: a bundle against its baselines, on clicks later than its training and on judgements."""
+"""Evaluate: a bundle against its baselines and other bundles, on clicks later than their training and on judgements."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING
-
-import polars as pl
 
 from twinspire import dataset
 from twinspire.bundle import Bundle
-from twinspire.errors import DatasetError
-from twinspire.evaluation import (
-    EvaluationConfig,
-    Report,
-    System,
-    TrainingClicks,
-    baselines,
-    cases,
-    evaluate,
-    judged_pairs,
-)
+from twinspire.errors import BundleError
+from twinspire.evaluation import EvaluationConfig, Report, System, baselines, evaluate
+from twinspire.evaluation.encoder import EncoderSystem, load_encoder
+from twinspire.evaluation.ground import Ground
 from twinspire.evaluation.model_system import ModelSystem
-from twinspire.features.log import LogConfig, Positives, read_positives
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+OWN = "model"
+TAKEN = (OWN, "bm25", "bm25-u&b", "query memory", "popularity", "encoder")
 
 
 def evaluate_bundle(
-    bundle_folder: Path, data: Path, config: EvaluationConfig, *, quarantine: Path | None = None
+    bundle: Path,
+    data: Path,
+    config: EvaluationConfig,
+    *,
+    against: Sequence[Path] = (),
+    encoder: Path | None = None,
+    quarantine: Path | None = None,
 ) -> Report:
-    """Compare a bundle with BM25, query memory and popularity on the dataset's later clicks and judgements.
+    """Compare a bundle with BM25, query memory, popularity, the bundles `against`, and a sentence `encoder`'s folder.
 
-    Errors: DatasetError where nothing in the dataset is later than the training, and it holds no judgements.
+    Errors: DatasetError where nothing in the dataset is later than the training of every bundle, and it holds no
+    judgements; BundleError for bundles of another catalogue or of one name; EnvironmentProblem for the encoder.
     """
+    names = [OWN, *_names(against)]
+    bundles = [Bundle.load(folder) for folder in (bundle, *against)]
+    loaded = load_encoder(encoder) if encoder is not None else None
     source = dataset.read(data, quarantine=quarantine)
-    bundle = Bundle.load(bundle_folder)
-    catalogue = bundle.items
-    positives = _positives(source, bundle)
-    every = cases(positives)
-    until = bundle.manifest.trained_until
-    last = datetime.fromisoformat(until) if until else datetime.min
-    later = every.filter(pl.col("timestamp") > last) if until else every
-    judged = None if source.judgements is None else judged_pairs(source.judgements, catalogue)
-    if later.is_empty() and (judged is None or judged.is_empty()):
-        raise DatasetError(
-            f"interactions: none is later than the bundle's training ({until}), and there are no judgements; give "
-            "later data, or fit with --set log.holdout_days=N and evaluate on the same data"
-        )
-    training = _training(every.filter(pl.col("timestamp") <= last) if until else every.head(0), bundle)
-    systems: list[System] = [ModelSystem(bundle, positives, source.users), *baselines(catalogue["title"], training)]
+    ground = Ground.of(source, bundles)
+    titles = ground.items["title"]
+    systems: list[System] = [
+        *(ModelSystem(b, ground.positives, source.users, name) for b, name in zip(bundles, names, strict=True)),
+        *baselines(titles, ground.training),
+    ]
+    if loaded is not None:
+        systems.append(EncoderSystem(loaded, titles, show_progress=True))
     return evaluate(
         systems,
-        later,
-        titles=catalogue["title"],
-        training=training,
-        judgements=judged,
+        ground.cases,
+        titles=titles,
+        training=ground.training,
+        judgements=ground.judgements,
         config=config,
         show_progress=True,
     )
 
 
-def _positives(source: dataset.Dataset, bundle: Bundle) -> Positives:
-    """The whole log over the bundle's items: clicks on items that it does not hold are no cases."""
-    events = bundle.manifest.config["log"]["events"]
-    if source.interactions is None:
-        return read_positives(source, LogConfig(events=events))
-    known = bundle.items.select("item_id").lazy()
-    held = source.interactions.join(known, on="item_id", how="semi")
-    return read_positives(replace(source, items=bundle.items, interactions=held), LogConfig(events=events))
-
-
-def _training(clicks: pl.DataFrame, bundle: Bundle) -> TrainingClicks:
-    """Counts from the dataset's own earlier clicks, or, where it has none, from what the bundle remembers."""
-    if not clicks.is_empty():
-        return TrainingClicks.of(clicks, len(bundle.items))
-    queries = pl.read_parquet(bundle.folder / "queries.parquet")
-    return TrainingClicks.remembered(queries, bundle.items["clicks"].to_numpy())
+def _names(against: Sequence[Path]) -> list[str]:
+    """What the report calls other bundles: their folders' names."""
+    names = [folder.absolute().name for folder in against]
+    for folder, name in zip(against, names, strict=True):
+        if name in TAKEN or names.count(name) > 1:
+            raise BundleError(f"--against {folder}: the report has another system named {name!r}; rename the folder")
+    return names

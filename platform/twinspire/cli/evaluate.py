@@ -10,7 +10,8 @@ EXAMPLES = """\b
 Examples:
   twinspire fit --data shop --out bundles/shop --set log.holdout_days=10
   twinspire evaluate --bundle bundles/shop --data shop --out report.json
-Cases are the clicks later than the bundle's training; the earlier ones feed the baselines.
+  twinspire evaluate --bundle bundles/shop --against bundles/paper --encoder minilm --data shop --out report.json
+Cases are the clicks later than every bundle's training; the earlier ones feed the baselines.
 """
 
 
@@ -20,13 +21,33 @@ Cases are the clicks later than the bundle's training; the earlier ones feed the
     "--data", required=True, type=click.Path(path_type=Path), help="Dataset folder with later clicks or judgements."
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON report to write.")
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Another bundle of the same catalogue, named by its folder; may be repeated.",
+)
+@click.option(
+    "--encoder",
+    type=click.Path(path_type=Path),
+    help="Folder of a sentence encoder (Hugging Face, sentence-transformers); needs twinspire[encoder].",
+)
 @click.option("--max-cases", default=20_000, show_default=True, type=click.IntRange(1), help="More clicks are sampled.")
 @click.option("--seed", default=0, show_default=True, help="Seed of sampling, ties and resamples.")
 @click.option(
     "--quarantine", type=click.Path(path_type=Path), help="Where bad rows are written; default DATA/quarantine."
 )
-def command(bundle: Path, data: Path, out: Path, max_cases: int, seed: int, quarantine: Path | None) -> None:
-    """Compare a bundle with BM25, query memory and popularity, by slices of queries, with intervals."""
+def command(
+    bundle: Path,
+    data: Path,
+    out: Path,
+    against: tuple[Path, ...],
+    encoder: Path | None,
+    max_cases: int,
+    seed: int,
+    quarantine: Path | None,
+) -> None:
+    """Compare a bundle with BM25, query memory, popularity and others, by slices of queries, with intervals."""
     from rich.console import Console
 
     from pipelines.evaluate import evaluate_bundle
@@ -34,7 +55,7 @@ def command(bundle: Path, data: Path, out: Path, max_cases: int, seed: int, quar
     from twinspire.evaluation import EvaluationConfig, render
 
     config = EvaluationConfig(max_cases=max_cases, seed=seed)
-    report = evaluate_bundle(bundle, data, config, quarantine=quarantine)
+    report = evaluate_bundle(bundle, data, config, against=against, encoder=encoder, quarantine=quarantine)
     Console().print(render(report))
     write_text(report.model_dump_json(indent=2), out)
     click.echo(f"report: {out}")

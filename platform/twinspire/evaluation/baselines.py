@@ -1,20 +1,22 @@
-"""Systems to beat: BM25 over titles, the most clicked items, and what was clicked for the same query."""
+"""Systems to beat: BM25 over titles, the most clicked items, and what was clicked for the same query (6.2.2)."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import bm25s
 import numpy as np
 
 from twinspire.evaluation.words import words
-from twinspire.text import normalise_column
+from twinspire.text import normalise, normalise_column
 
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
     from twinspire.evaluation.clicks import TrainingClicks
+    from twinspire.features.query import Query
 
 
 class QueryOnly:
@@ -29,9 +31,13 @@ class QueryOnly:
         """Scores (n_items,) of one normalised query."""
         raise NotImplementedError
 
+    def best(self, query: Query, k: int) -> NDArray[np.integer]:
+        """Rows of the `k` best items of one query, best first; all of them where there are fewer."""
+        return best_rows(self.query_scores(normalise(query.text)), k)
+
     def scores(self, cases: pl.DataFrame) -> NDArray[np.float32]:
         """Scores (B, n_items) of the cases' queries."""
-        distinct, row = _distinct(cases["query"])
+        distinct, row = distinct_queries(cases["query"])
         table = np.empty((len(distinct), self.n_items), np.float32)
         for i, query in enumerate(distinct):
             table[i] = self.query_scores(query)
@@ -39,7 +45,7 @@ class QueryOnly:
 
     def pair_scores(self, pairs: pl.DataFrame) -> NDArray[np.float32]:
         """Scores (P,) of pairs of `query` and `item` (row in the items table)."""
-        distinct, row = _distinct(pairs["query"])
+        distinct, row = distinct_queries(pairs["query"])
         items = pairs["item"].to_numpy()
         order = np.argsort(row, kind="stable")
         result = np.empty(len(pairs), np.float32)
@@ -65,13 +71,15 @@ class Popularity(QueryOnly):
 
 
 class BM25(QueryOnly):
-    """Unigrams over titles: Lucene's variant, k1 = 1.5, b = 0.75, no stemming, no stop words."""
+    """BM25 over titles, in Lucene's variant: k1 = 1.5, b = 0.75, no stemming, no stop words.
 
-    name = "bm25"
+    With `bigrams` two neighbouring words are a term too, and a title is as long as it has terms (BM2.5-u&b of 6.2.2).
+    """
 
-    def __init__(self, titles: pl.Series) -> None:
+    def __init__(self, titles: pl.Series, *, bigrams: bool = False) -> None:
         super().__init__(len(titles))
-        corpus = [words(title) for title in titles.fill_null("")]
+        self.name, self._bigrams = "bm25-u&b" if bigrams else "bm25", bigrams
+        corpus = [self._terms(title) for title in titles.fill_null("")]
         self._index: bm25s.BM25 | None = None
         if any(corpus):
             self._index = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
@@ -79,10 +87,25 @@ class BM25(QueryOnly):
 
     def query_scores(self, query: str) -> NDArray[np.float32]:
         """Scores (n_items,); zeros where no word of the query is in any title."""
-        tokens = words(query)
-        if self._index is None or not tokens:
+        terms = self._terms(query)
+        if self._index is None or not terms:
             return np.zeros(self.n_items, np.float32)
-        return np.asarray(self._index.get_scores(tokens), np.float32)
+        return np.asarray(self._index.get_scores(terms), np.float32)
+
+    def best(self, query: Query, k: int) -> NDArray[np.integer]:
+        """Rows of the `k` best items by the engine's own retrieval, in this thread."""
+        terms = self._terms(query.text)
+        k = min(k, self.n_items)
+        if self._index is None or not terms:
+            return np.arange(k)
+        found = self._index.retrieve([terms], k=k, return_as="documents", show_progress=False, n_threads=0)
+        return np.asarray(found[0], np.int64)
+
+    def _terms(self, text: str) -> list[str]:
+        unigrams = words(text)
+        if not self._bigrams:
+            return unigrams
+        return unigrams + [f"{first} {second}" for first, second in pairwise(unigrams)]
 
 
 class QueryMemory(QueryOnly):
@@ -119,12 +142,20 @@ class QueryMemory(QueryOnly):
 
 
 def baselines(titles: pl.Series, training: TrainingClicks) -> list[QueryOnly]:
-    """BM25, query memory and popularity over one catalogue; titles by row."""
+    """BM25 without and with bigrams, query memory and popularity over one catalogue; titles by row."""
     bm25 = BM25(titles)
-    return [bm25, QueryMemory(training, bm25), Popularity(training)]
+    return [bm25, BM25(titles, bigrams=True), QueryMemory(training, bm25), Popularity(training)]
 
 
-def _distinct(queries: pl.Series) -> tuple[list[str], NDArray[np.intp]]:
+def best_rows(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Rows of the `k` highest of `scores` (n,), best first; all of them where there are fewer."""
+    if k >= len(scores):
+        return np.argsort(-scores)
+    found = np.argpartition(-scores, k)[:k]
+    return found[np.argsort(-scores[found])]
+
+
+def distinct_queries(queries: pl.Series) -> tuple[list[str], NDArray[np.intp]]:
     """The distinct normalised queries (U,) and each row's place among them (B,)."""
     normal = normalise_column(queries).alias("query").to_frame()
     distinct = normal.unique(maintain_order=True).with_row_index("row")

@@ -13,7 +13,7 @@ from twinspire.evaluation.report import Section
 from twinspire.text import normalise_column
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,8 +35,9 @@ def judged_section(
     negative_grade: float,
     rounds: int,
     seed: int,
+    compare: Sequence[tuple[str, str]] = (),
 ) -> Section:
-    """Figures of each system's `scores` (P,) on `pairs`; the first system's differences from each other one.
+    """Figures of each system's `scores` (P,) on `pairs`, and differences as `differences` has them.
 
     AUC sets grades of at least `positive_grade` against grades below `negative_grade`; pairs between are
     left out.
@@ -66,7 +67,7 @@ def judged_section(
         cases=len(pairs),
         queries=len(distinct),
         systems=estimates(names, columns, values, rounded),
-        differences=differences(names, columns, values, rounded),
+        differences=differences(names, columns, values, rounded, compare),
     )
 
 
@@ -81,11 +82,20 @@ def estimates(
 
 
 def differences(
-    names: list[str], columns: list[str], values: NDArray[np.float64], resampled: NDArray[np.float64]
+    names: list[str],
+    columns: list[str],
+    values: NDArray[np.float64],
+    resampled: NDArray[np.float64],
+    compare: Sequence[tuple[str, str]] = (),
 ) -> dict[str, dict[str, Estimate]]:
-    """The first system less each other one, paired: both are measured on the same resamples."""
-    labels = [f"{names[0]} - {name}" for name in names[1:]]
-    return estimates(labels, columns, values[0] - values[1:], resampled[0] - resampled[1:])
+    """The first system less each other one, then the pairs of names in `compare`, the first less the second.
+
+    They are paired: both systems are measured on the same resamples.
+    """
+    pairs = list(dict.fromkeys([*((names[0], name) for name in names[1:]), *compare]))
+    labels = [f"{one} - {other}" for one, other in pairs]
+    left, right = ([names.index(pair[side]) for pair in pairs] for side in (0, 1))
+    return estimates(labels, columns, values[left] - values[right], resampled[left] - resampled[right])
 
 
 def _resampled_auc(

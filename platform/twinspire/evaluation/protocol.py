@@ -73,9 +73,12 @@ def evaluate(
     training: TrainingClicks,
     judgements: pl.DataFrame | None = None,
     config: EvaluationConfig | None = None,
+    compare: Sequence[tuple[str, str]] = (),
     show_progress: bool = False,
 ) -> Report:
-    """Compare `systems` on `cases`, and on `judgements` where given; differences are the first system's.
+    """Compare `systems` on `cases`, and on `judgements` where given.
+
+    Differences are those of the first system from each other one, and of the pairs of names in `compare`.
 
     `cases` comes from `clicks` (B rows; may be empty), `titles` (n_items,) is the catalogue by row,
     `training` says which queries training saw how often, `judgements` comes from `judged_pairs`. Time goes
@@ -97,6 +100,7 @@ def evaluate(
             negative_grade=config.negative_grade,
             rounds=config.resamples,
             seed=config.seed,
+            compare=compare,
         )
     return Report(
         items=len(titles),
@@ -104,7 +108,7 @@ def evaluate(
         cases_evaluated=len(sampled),
         seed=config.seed,
         resamples=config.resamples,
-        slices=_sections(names, sampled, places, titles, training, config),
+        slices=_sections(names, sampled, places, titles, training, config, compare),
         judgements=pairs_section,
     )
 
@@ -153,6 +157,7 @@ def _sections(
     titles: pl.Series,
     training: TrainingClicks,
     config: EvaluationConfig,
+    compare: Sequence[tuple[str, str]],
 ) -> dict[str, Section]:
     by_system = [click_metrics(rank, n_items=len(titles), n_random=config.n_random) for rank in places]
     columns = list(by_system[0])
@@ -169,7 +174,7 @@ def _sections(
             cases=int(mask.sum()),
             queries=len(np.unique(query[mask])),
             systems=estimates(names, columns, mean, resampled),
-            differences=differences(names, columns, mean, resampled),
+            differences=differences(names, columns, mean, resampled, compare),
         )
     return sections
 

@@ -12,9 +12,9 @@ Figures = dict[str, dict[str, Estimate]]
 class Section(BaseModel):
     """Figures over one set of cases (or judged pairs).
 
-    `systems` maps a system's name to its metrics; `differences` maps `<first system> - <other>` to the
-    metrics' differences on the same cases. `cases` counts cases or judged pairs, `queries` their distinct
-    normalised queries.
+    `systems` maps a system's name to its metrics; `differences` maps `<one system> - <other>` to the
+    metrics' differences on the same cases, the first system's from each other one at least. `cases` counts
+    cases or judged pairs, `queries` their distinct normalised queries.
     """
 
     model_config = ConfigDict(extra="forbid")

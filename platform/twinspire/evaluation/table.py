@@ -35,8 +35,10 @@ def _with_intervals(section: Section, title: str) -> Table:
     for name, figures in section.systems.items():
         table.add_row(name, *(_cell(figures[metric]) for metric in metrics))
     table.add_section()
+    first = next(iter(section.systems))
     for name, figures in section.differences.items():
-        table.add_row(f"vs {name.split(' - ')[1]}", *(_cell(figures[metric], sign="+") for metric in metrics))
+        label = name.replace(" - ", " vs ", 1).removeprefix(f"{first} ")
+        table.add_row(label, *(_cell(figures[metric], sign="+") for metric in metrics))
     return table
 
 
