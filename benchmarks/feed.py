@@ -59,7 +59,7 @@ class Gathered:
     def __init__(self, store: FeatureStore, made: list[Columns], config: Config) -> None:
         self.n_items = store.n_items
         self._queries = iter([store.query_features(b["query"], b["user"], b["stop"]) for b in made])
-        self._items = iter([store.item_features(candidates(b, config.negatives)[0]) for b in made])
+        self._items = iter([store.item_features(candidates(b, config.negatives, config.supervision)[0]) for b in made])
 
     def query_features(self, query: Ints, user: Ints, stop: Ints) -> Bags:
         """The next batch's."""
@@ -144,7 +144,10 @@ def worker(settings: dict[str, Any]) -> None:
 
 
 def reader(encoded: Encoded, config: Config) -> ReadPart:
-    return ReadPart(config.negatives, config.training.batch_size, encoded.store.n_items, config.training.seed)
+    training = config.training
+    return ReadPart(
+        config.negatives, training.batch_size, encoded.store.n_items, training.seed, supervision=config.supervision
+    )
 
 
 def run(encoded: Encoded, config: Config, scratch: Path, steps: int, repetitions: int) -> dict[str, Any]:

@@ -43,11 +43,21 @@ def fit(data: Path, out: Path, config: Config, *, quarantine: Path | None = None
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".work", dir=out.parent)).absolute()
     try:
         encoded, positives = encode(
-            source, config.features, config.log, config.text, work / "encoded", config.training.seed
+            source,
+            config.features,
+            config.log,
+            config.text,
+            work / "encoded",
+            config.training.seed,
+            supervision=config.supervision,
+            impressions=config.negatives.kind == "impressions",
         )
         check_size(encoded)
         queries, items = len(positives.queries), len(source.items)
         console.print(f"{encoded.meta.positives:,} positives of {queries:,} queries over {items:,} items")
+        supervised = {name: count for name, count in encoded.meta.supervision.items() if count}
+        if supervised:
+            console.print("supervision: " + ", ".join(f"{count:,} {name}" for name, count in supervised.items()))
         params = flatten(json.loads(config.model_dump_json()))
         uri, run_id = start_run(
             config.training.experiment, out.name, params, {"dataset_fingerprint": source.fingerprint}

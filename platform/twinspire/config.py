@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from twinspire.errors import ConfigError
 from twinspire.features.log import LogConfig
 from twinspire.features.spec import FeatureConfig
+from twinspire.features.supervision import SupervisionConfig
 from twinspire.index.config import IndexConfig
 from twinspire.model.losses import LossConfig
 from twinspire.model.towers import ModelConfig
@@ -34,6 +35,7 @@ class Config(BaseModel):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     negatives: NegativeConfig = NegativeConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
     training: TrainingConfig = TrainingConfig()
     index: IndexConfig = IndexConfig()
 

@@ -76,7 +76,7 @@ def test_each_query_has_count_negatives_whatever_the_batch_size(size: int, count
     rows = {"item": rng.integers(0, 30, 3 * size).astype(np.int32), "query": rng.integers(0, 8, 3 * size)}
     columns = shuffled_with_negatives(rows, config, size, 30, rng)
     batch = {name: values[:size] for name, values in columns.items()}
-    items, _ = candidates(batch, config)
+    items = candidates(batch, config).items
     mask = negative_mask(torch.from_numpy(batch["query"]), torch.from_numpy(items), config.batch)
     for b in range(size):
         own = {int(i) for i, q in zip(batch["item"], batch["query"], strict=True) if q == batch["query"][b]}
@@ -127,7 +127,7 @@ def learn(correction: str, alpha: float, steps: int = 500, size: int = 128) -> n
     columns = shuffled_with_negatives(rows, config, size, ITEMS, rng)
     for start in range(0, drawn, size):
         batch = {name: values[start : start + size] for name, values in columns.items()}
-        ids, positives = candidates(batch, config)
+        ids, positives, _ = candidates(batch, config)
         scores = table[torch.from_numpy(batch["kind"])][:, torch.from_numpy(ids).long()]
         mask = negative_mask(torch.from_numpy(batch["query"]), torch.from_numpy(ids), config.batch)
         sizes = {"batch": config.batch, "random": config.random, "items": ITEMS, "positives": positives}

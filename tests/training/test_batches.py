@@ -28,7 +28,7 @@ def test_every_batch_has_the_configured_candidates(size: int, count: int, alpha:
     batches = list(split(columns, size))
     assert len(batches) == length // size
     for batch in batches:
-        ids, from_log = candidates(batch, config)
+        ids, from_log, _ = candidates(batch, config)
         assert ids.dtype == np.int32
         np.testing.assert_array_equal(ids[:size], batch["item"])
         in_batch = min(config.batch, size - 1)
@@ -103,5 +103,5 @@ def test_negatives_without_width_survive_arrow() -> None:
     assert columns["random"].shape == columns["extra"].shape == (32, 0)
     block = BlockAccessor.for_block(BlockAccessor.batch_to_block(columns)).slice(8, 24)
     back = BlockAccessor.for_block(block).to_batch_format("numpy")
-    ids, from_log = candidates(back, NegativeConfig(count=8, alpha=0))
+    ids, from_log, _ = candidates(back, NegativeConfig(count=8, alpha=0))
     assert (len(ids), from_log) == (16, 16)

@@ -16,8 +16,10 @@ from twinspire.features.dictionaries import Dictionaries
 from twinspire.features.encodings import id_bags
 from twinspire.features.log import LogConfig, Positives, read_positives
 from twinspire.features.resolve import resolve
+from twinspire.features.rows import RowWriter
 from twinspire.features.spec import FeatureConfig, History, Id
 from twinspire.features.store import Events, FeatureStore
+from twinspire.features.supervision import Labels, SupervisionConfig
 from twinspire.text import Tokeniser, TokeniserConfig
 
 if TYPE_CHECKING:
@@ -25,18 +27,23 @@ if TYPE_CHECKING:
 
     from twinspire.dataset import Dataset
 
-PART_ROWS = 200_000
-
 
 @dataclass(frozen=True)
 class EncodedMeta:
-    """What the encoded log holds. `trained_until` is the time of its last positive, ISO 8601 UTC."""
+    """What the encoded log holds. `trained_until` is the time of its last positive, ISO 8601 UTC.
+
+    `positives`, `training` (those before the validation window) and `validation` count the log's. `rows` counts the
+    rows of each part, labelled ones included, and `supervision` what supervises the whole log: rows of positive
+    pairs, and negative pairs by source.
+    """
 
     positives: int
     training: int
     validation: int
     trained_until: str | None
     fingerprint: str
+    rows: dict[str, int]
+    supervision: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,9 @@ class Encoded:
     """An encoded dataset: a folder with `store/`, `dictionaries/`, `rows/` and `meta.json`.
 
     `rows/training` and `rows/all` are part files of query, user, item (i32), stop (i64), weight (f32), in random
-    order: the
-    positives before the validation window, and every positive. `rows/validation.parquet` is the window.
+    order: the positives before the validation window, and every positive, each with labelled positives among them.
+    Where asked for, `impressions` is a list of the items that the row's search showed in vain.
+    `negatives/<part>` are the negative pairs by query; `rows/validation.parquet` is the window.
     """
 
     folder: Path
@@ -67,7 +75,7 @@ class Encoded:
         return pl.read_parquet(self.folder / "rows" / "validation.parquet")
 
     def clicks(self, part: str) -> np.ndarray:
-        """Positives of each item, (n,), in `training` or `all`; unweighted, as batches draw them."""
+        """Rows of each item, (n,), in `training` or `all`; unweighted, as batches draw them."""
         clicks: np.ndarray = np.load(self.folder / f"clicks.{part}.npy")
         return clicks
 
@@ -84,11 +92,18 @@ def encode(
     tokeniser: TokeniserConfig,
     folder: Path,
     seed: int,
+    *,
+    supervision: SupervisionConfig | None = None,
+    impressions: bool = False,
 ) -> tuple[Encoded, Positives]:
     """Encode `dataset` into a new folder; memory is bounded by the catalogue and the positives (28 bytes each).
 
-    Errors: ConfigError for a feature that the tables cannot feed, DatasetError for a log without positives.
+    `supervision` says what supervises besides the log (None: the defaults). `impressions` adds each positive's
+    unclicked impressions; they, and mining skipped items, take memory for one row an item of each search.
+    Errors: ConfigError for a feature that the tables cannot feed, DatasetError for a log without positives, or without
+    impressions where they are asked for.
     """
+    supervision = supervision or SupervisionConfig()
     shutil.rmtree(folder, ignore_errors=True)
     positives = read_positives(dataset, log)
     starts = np.where(positives.user >= 0, positives.event_offsets[np.maximum(positives.user, 0)], positives.stop)
@@ -96,19 +111,22 @@ def encode(
     clicks = np.bincount(positives.item, minlength=len(dataset.items))
     min_count = next((feature.min_count for feature in config.item if isinstance(feature, Id)), 1)
     ids, id_rows = id_bags(clicks, min_count)
-    dictionaries = Dictionaries.fit(
-        config, Tokeniser(tokeniser), dataset.items, dataset.users, positives.queries, id_rows
-    )
-    store = _build_store(dataset, dictionaries, positives, ids)
+    labels = Labels.read(dataset, positives.queries, supervision)
+    dictionaries = Dictionaries.fit(config, Tokeniser(tokeniser), dataset.items, dataset.users, labels.queries, id_rows)
+    store = _build_store(dataset, dictionaries, positives, labels.queries, ids)
     store.save(folder / "store")
     (folder / "dictionaries").mkdir()
     dictionaries.save(folder / "dictionaries")
-    meta = _write_rows(positives, log, dataset, folder, seed)
+    counts = RowWriter(dataset, positives, labels, log, supervision, impressions, folder, seed).write()
+    until = datetime.fromtimestamp(positives.time[-1] / 1e6, UTC).isoformat() if len(positives) else None
+    meta = EncodedMeta(positives=len(positives), trained_until=until, fingerprint=dataset.fingerprint, **counts)
     (folder / "meta.json").write_text(json.dumps(asdict(meta)))
     return Encoded(folder, meta), positives
 
 
-def _build_store(dataset: Dataset, dictionaries: Dictionaries, positives: Positives, ids: object) -> FeatureStore:
+def _build_store(
+    dataset: Dataset, dictionaries: Dictionaries, positives: Positives, queries: pl.Series, ids: object
+) -> FeatureStore:
     users = pl.DataFrame({"user_id": positives.user_ids})
     if dataset.users is not None:
         users = users.join(dataset.users, on="user_id", how="left", maintain_order="left")
@@ -120,32 +138,9 @@ def _build_store(dataset: Dataset, dictionaries: Dictionaries, positives: Positi
     wanted = {feature.name("query") for feature in dictionaries.config.query if not isinstance(feature, str)}
     return FeatureStore(
         items=dictionaries.items(dataset.items, ids),  # type: ignore[arg-type]
-        queries={name: bags for name, bags in dictionaries.text(positives.queries).items() if name in wanted},
+        queries={name: bags for name, bags in dictionaries.text(queries).items() if name in wanted},
         users=dictionaries.users(users),
         events=Events(positives.event_items, positives.event_offsets),
         histories=histories,
         n_items=len(dataset.items),
     )
-
-
-def _write_rows(positives: Positives, log: LogConfig, dataset: Dataset, folder: Path, seed: int) -> EncodedMeta:
-    """Write the rows in random order, so that any part file is a sample of the log."""
-    rows = pl.DataFrame({name: getattr(positives, name) for name in ("query", "user", "item", "stop", "weight")})
-    n = len(positives)
-    window = round(n * log.validation_share)
-    rng = np.random.default_rng(seed)
-    (folder / "rows").mkdir()
-    for part, upto in (("training", n - window), ("all", n)):
-        _write_parts(rows[rng.permutation(upto)], folder / "rows" / part)
-        clicks = np.bincount(positives.item[:upto], minlength=len(dataset.items))
-        np.save(folder / f"clicks.{part}.npy", clicks)
-    chosen = np.sort(rng.permutation(window)[: log.validation_cap]) + n - window
-    rows[chosen].write_parquet(folder / "rows" / "validation.parquet")
-    until = datetime.fromtimestamp(positives.time[-1] / 1e6, UTC).isoformat() if n else None
-    return EncodedMeta(n, n - window, len(chosen), until, dataset.fingerprint)
-
-
-def _write_parts(rows: pl.DataFrame, folder: Path) -> None:
-    folder.mkdir()
-    for number, start in enumerate(range(0, max(len(rows), 1), PART_ROWS)):
-        rows[start : start + PART_ROWS].write_parquet(folder / f"part-{number:05d}.parquet")

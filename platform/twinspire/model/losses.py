@@ -1,6 +1,7 @@
 """Losses over a matrix of scores: B queries against M candidates, of which the first B are the batch's own positives.
 
-Candidate b is the positive of query b; every other candidate that `negatives` allows is a negative of it.
+Candidate b is the positive of query b; every other candidate that `negatives` allows is a negative of it. The last S
+candidates may be labelled: not sampled, but named as negatives of certain queries by a person or by what searchers did.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ class LossConfig(BaseModel):
     margin: float = Field(0.1, gt=0, description="hinge: by how much a positive must lead (paper: 0.1)")
 
 
-def negative_mask(queries: torch.Tensor, candidates: torch.Tensor, batch_negatives: int) -> torch.Tensor:
+def negative_mask(
+    queries: torch.Tensor, candidates: torch.Tensor, batch_negatives: int, concerned: torch.Tensor | None = None
+) -> torch.Tensor:
     """Which candidates are negatives of which query, (B, M) bool.
 
     `queries` (B,) query ids, `candidates` (M,) item ids, the first B the positives. Query b takes the `batch_negatives`
-    positives that follow its own, cyclically. An accidental positive, an item that any row of the batch has as the
-    positive
-    of the same query, is no negative.
+    positives that follow its own, cyclically; every sampled candidate after the positives; and of the last S, the
+    labelled ones, those that concern it by `concerned` (B, S) bool. An accidental positive, an item that any row of the
+    batch has as the positive of the same query, is no negative.
     """
     size = len(queries)
     column = torch.arange(len(candidates), device=queries.device)
     distance = (column[None, :] - torch.arange(size, device=queries.device)[:, None]) % size
     allowed = (column[None, :] >= size) | ((distance >= 1) & (distance <= batch_negatives))
+    if concerned is not None and concerned.shape[1]:
+        allowed[:, -concerned.shape[1] :] = concerned
     same_query = (queries[:, None] == queries[None, :]).float()  # (B, B)
     same_item = (candidates[:size, None] == candidates[None, :]).float()  # (B, M)
     return allowed & (same_query @ same_item == 0)
@@ -75,17 +80,27 @@ def softmax_loss(
 ) -> torch.Tensor:
     """Sampled softmax: mean over queries of -log p(positive | candidates).
 
-    `scores` (B, M), `negatives` (B, M) bool, `weight` (B,), `log_q` (M,), or None for no correction. log Q is
+    `scores` (B, M), `negatives` (B, M) bool, `weight` (B,), `log_q` (M - S,), or None for no correction. log Q is
     *subtracted*: a candidate that is sampled often has to count less, so that the model's score becomes
     log P(item | query), not log P(item | query) / Q(item) (Bengio and Senecal 2008; Yi et al. 2019, section 4).
     A query's own positive stands among its candidates once, however often it was drawn, since its copies are no
     negatives: its Q is the probability of being drawn at all, 1 - exp(-Q). They differ for popular items.
+
+    The last S candidates, labelled, were not drawn and have no Q. Were they counted into the Q of their items, the
+    correction would divide by how often they are shown and so undo them: the sampled softmax would go on estimating
+    the same P(item | query). They stand beside the sample instead, each with the correction of the row's own positive,
+    so that it cancels between the two: what is learnt of the pair is that one scores above the other, whatever the
+    popularity of either. The Q of the sampled candidates is what it is without them.
     """
     logits = scores / temperature
     positive = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
     if log_q is not None:
         log_drawn = torch.log(-torch.expm1(-torch.exp(log_q)))
-        logits = logits - torch.where(positive, log_drawn[None, :], log_q[None, :])
+        correction = torch.where(positive[:, : len(log_q)], log_drawn[None, :], log_q[None, :])
+        if len(log_q) < scores.shape[1]:
+            labelled = log_drawn[: len(scores), None].expand(-1, scores.shape[1] - len(log_q))
+            correction = torch.cat([correction, labelled], dim=1)
+        logits = logits - correction
     logits = logits.masked_fill(~(negatives | positive), -torch.inf)
     losses = torch.logsumexp(logits, dim=1) - logits.diagonal()
     return _weighted_mean(losses, weight)

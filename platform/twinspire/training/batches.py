@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from twinspire.features.supervision import SupervisionConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,12 +47,50 @@ def split(columns: Mapping[str, NDArray[Any]], batch_size: int) -> Iterator[Colu
         yield {name: values[start : start + batch_size] for name, values in columns.items()}
 
 
-def candidates(batch: Mapping[str, NDArray[Any]], config: NegativeConfig) -> tuple[NDArray[np.int32], int]:
-    """The batch's candidate items (M,) i32: its B positives, more positives of the log, then the shared random set.
+class Candidates(NamedTuple):
+    """What the queries of a batch are scored against.
 
-    The second value is the number of candidates, at the front, that follow the items' frequency in the log.
+    `items` (M,) i32: the batch's B positives, more positives of the log, the shared random set, and last S labelled
+    items, which no one drew. The first `from_log` follow the items' frequency in the log. `concerned` (B, S) bool says
+    which labelled items are negatives of which query.
+    """
+
+    items: NDArray[np.int32]
+    from_log: int
+    concerned: NDArray[np.bool_]
+
+
+def candidates(
+    batch: Mapping[str, NDArray[Any]], config: NegativeConfig, supervision: SupervisionConfig | None = None
+) -> Candidates:
+    """The batch's candidate items.
+
+    Labelled are the negative pairs of the batch's queries, up to the places that `supervision` has for each source
+    (they concern the rows of their query), or each row's unclicked impressions (they concern that row).
     """
     size = len(batch["item"])
     extra = batch["extra"].reshape(-1)[: config.beyond_batch(size)]
     random = batch["random"].reshape(-1)[: config.random]
-    return np.concatenate([batch["item"], extra, random]).astype(np.int32), size + len(extra)
+    labelled, concerned = _labelled(batch, config, supervision or SupervisionConfig())
+    items = np.concatenate([batch["item"], extra, random, labelled]).astype(np.int32)
+    return Candidates(items, size + len(extra), concerned)
+
+
+def _labelled(
+    batch: Mapping[str, NDArray[Any]], config: NegativeConfig, supervision: SupervisionConfig
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Labelled items (S,) and whom they concern (B, S)."""
+    size = len(batch["item"])
+    if "impressions" in batch:
+        row, place = np.nonzero(batch["impressions"] >= 0)
+        return batch["impressions"][row, place], row[None, :] == np.arange(size)[:, None]
+    items, owners = [np.zeros(0, np.int32)], [np.zeros(0, batch["query"].dtype)]
+    for source, places in supervision.places(config.random).items():
+        if source in batch:
+            row, place = np.nonzero(batch[source] >= 0)
+            pairs = np.stack([batch["query"][row], batch[source][row, place]])
+            _, first = np.unique(pairs, axis=1, return_index=True)
+            kept = pairs[:, np.sort(first)[:places]]  # rows are in random order, so this is a random choice
+            owners.append(kept[0])
+            items.append(kept[1])
+    return np.concatenate(items), np.concatenate(owners)[None, :] == batch["query"][:, None]

@@ -12,18 +12,21 @@ class NegativeConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    count: int = Field(256, ge=1, le=65_536, description="negatives of each query")
+    kind: Literal["hybrid", "impressions"] = Field(
+        "hybrid", description="impressions: unclicked impressions of the query's own search, and nothing else (DSSM)"
+    )
+    count: int = Field(256, ge=1, le=65_536, description="negatives of each query; of impressions, at the most")
     alpha: float = Field(0.5, ge=0, le=1, description="share of random negatives; the rest are batch negatives")
 
     @property
     def random(self) -> int:
         """Random negatives of each query: one set, shared by the batch."""
-        return round(self.alpha * self.count)
+        return round(self.alpha * self.count) if self.kind == "hybrid" else 0
 
     @property
     def batch(self) -> int:
         """Negatives of each query that follow the items' frequency in the log."""
-        return self.count - self.random
+        return self.count - self.random if self.kind == "hybrid" else 0
 
     def beyond_batch(self, batch_size: int) -> int:
         """Batch negatives that a batch is too small for; they are drawn from other rows of the log."""

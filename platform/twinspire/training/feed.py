@@ -17,13 +17,12 @@ import polars as pl
 import pyarrow.parquet as pq
 import ray.data
 
-from twinspire.features.supervision import SupervisionConfig, load_negatives
-from twinspire.ragged import Ragged
-from twinspire.training.batches import Columns, dealt, shuffled_with_negatives, split
+from twinspire.features.supervision import SupervisionConfig
+from twinspire.training.batches import Columns, shuffled_with_negatives, split
+from twinspire.training.labelled import labelled_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from twinspire.training.config import NegativeConfig
 
@@ -40,10 +39,8 @@ class Share:
 
 
 class ReadPart:
-    """One task: read a part file's rows, shuffle, add negatives. Runs without Ray as any callable.
-
-    Part files stand in an encoded dataset, as `rows/<part>/<file>`: labelled negatives are read from beside them.
-    """
+    """One task: read a part file's rows that fall to this share, shuffle, add negatives. Runs without Ray as any
+    callable."""
 
     def __init__(
         self,
@@ -51,38 +48,47 @@ class ReadPart:
         batch_size: int,
         items: int,
         seed: int,
+        share: Share | None = None,
         supervision: SupervisionConfig | None = None,
     ) -> None:
         self.negatives, self.batch_size, self.items, self.seed = negatives, batch_size, items, seed
+        self.share = share or Share()
         self.supervision = supervision or SupervisionConfig()
 
     def __call__(self, task: dict[str, Any]) -> Columns:
-        """Columns of the part's L rows, with `random` (L, R) and `extra` (L, E).
+        """Columns of the share's L rows of a part, with `random` (L, R), `extra` (L, E) and labelled negatives.
 
-        Labelled negatives that each row brings, -1 where it has none: `labelled` and `skipped` of the row's query, each
-        only where there are such pairs, or `impressions` (L, count) of the row's search.
+        `task` holds arrays of one value: `path`, `round`, `part` and, where they are not 0, `first`, the part's first
+        row in the log, and `skip`, how many of the L rows to leave out because they were learned from before.
         """
-        path = Path(str(task["path"][0]))
-        rng = np.random.default_rng([self.seed, int(task["round"][0]), int(task["part"][0])])
-        if self.negatives.kind == "impressions":
-            frame = pl.read_parquet(path, columns=[*ROWS, "impressions"])
-            shown = frame["impressions"]
-            bags = Ragged.from_lengths(shown.explode().drop_nulls().to_numpy(), shown.list.len().to_numpy())
-            more = {"impressions": dealt(bags, self.negatives.count, rng)}
-        else:
-            frame = pl.read_parquet(path, columns=list(ROWS))
-            more = self._labelled(frame["query"].to_numpy(), path, rng)
-        rows = {name: frame[name].to_numpy() for name in ROWS} | more
-        return shuffled_with_negatives(rows, self.negatives, self.batch_size, self.items, rng)
+        path, round_, rank = Path(str(task["path"][0])), int(task["round"][0]), self.share.rank
+        mine = first_row(self.share, round_, _number(task, "first"))
+        frame = pl.read_parquet(path, columns=list(ROWS))
+        kept = slice(mine, None, self.share.world)
+        rows = {name: frame[name].to_numpy()[kept] for name in ROWS}
+        rng = np.random.default_rng([self.seed, round_, int(task["part"][0]), rank])
+        rows |= labelled_columns(path, rows["query"], kept, self.negatives, self.supervision, self.batch_size, rng)
+        columns = shuffled_with_negatives(rows, self.negatives, self.batch_size, self.items, rng)
+        return {name: values[_number(task, "skip") :] for name, values in columns.items()}
 
-    def _labelled(self, query: NDArray[np.int32], path: Path, rng: np.random.Generator) -> Columns:
-        """As many of its query's pairs for each row as fill the places of a batch."""
-        places = self.supervision.places(self.negatives.random)
-        return {
-            source: dealt(bags.gather(query), -(-places[source] // self.batch_size), rng)
-            for source, bags in load_negatives(path.parents[2] / "negatives" / path.parent.name).items()
-            if places[source]
-        }
+
+def first_row(share: Share, round_: int, first: int) -> int:
+    """The first row of a part that falls to a share. Which rows these are changes from round to round."""
+    return (share.rank - round_ - first) % share.world
+
+
+def tasks(lengths: Sequence[int], seed: int, rounds: int, share: Share, learned: int) -> list[dict[str, int]]:
+    """What is left of `rounds` over parts of these `lengths` after `learned` rows of the share."""
+    starts = np.cumsum([0, *lengths])
+    found = []
+    for round_ in range(rounds):
+        for part in np.random.default_rng([seed, round_]).permutation(len(lengths)).tolist():
+            first = int(starts[part])
+            size = len(range(first_row(share, round_, first), lengths[part], share.world))
+            if learned < size:
+                found.append({"round": round_, "part": part, "first": first, "skip": learned})
+            learned = max(learned - size, 0)
+    return found
 
 
 def stream(parts: Path, read: ReadPart, rounds: int, learned: int = 0) -> ray.data.Dataset:

@@ -68,25 +68,30 @@ class Learner:
     def loss(self, batch: Mapping[str, NDArray[Any]]) -> torch.Tensor:
         """The batch's loss, a scalar."""
         negatives = self.config.negatives
-        ids, positives = candidates(batch, negatives)
+        ids, from_log, concerned = candidates(batch, negatives, self.config.supervision)
         queries = to_bags(self.store.query_features(batch["query"], batch["user"], batch["stop"]), self.device)
         items = to_bags(self.store.item_features(ids), self.device)
         query_vectors, item_vectors = self.model(queries, items)
         scores = soft_dot_product(query_vectors, item_vectors, self.config.model.head_temperature)  # (B, M)
         item_ids = torch.from_numpy(ids).to(self.device)
-        mask = negative_mask(torch.from_numpy(batch["query"].copy()).to(self.device), item_ids, negatives.batch)
+        mask = negative_mask(
+            torch.from_numpy(batch["query"].copy()).to(self.device),
+            item_ids,
+            negatives.batch,
+            torch.from_numpy(concerned).to(self.device),
+        )
         weight = torch.from_numpy(batch["weight"].copy()).to(self.device)
         loss = self.config.loss
         if loss.kind == "hinge":
             return hinge_loss(scores, mask, weight, loss.margin)
         log_q = None
-        if loss.correction != "none":
+        if loss.correction != "none" and negatives.kind == "hybrid":  # an impression is no sample
             log_q = log_expected_count(
-                self._click_share[item_ids.long()],
+                self._click_share[item_ids[: len(ids) - concerned.shape[1]].long()],
                 batch=negatives.batch,
                 random=negatives.random,
                 items=self.store.n_items,
-                positives=positives,
+                positives=from_log,
                 correction=loss.correction,
             )
         return softmax_loss(scores, mask, weight, loss.temperature, log_q)

@@ -109,7 +109,13 @@ def small_enough(config: Config, rows: int) -> Config:
 def _datasets(encoded: Encoded, config: Config) -> dict[str, ray.data.Dataset]:
     training = config.training
     rows = encoded.folder / "rows"
-    read = ReadPart(config.negatives, training.batch_size, encoded.store.n_items, training.seed)
+    read = ReadPart(
+        config.negatives,
+        training.batch_size,
+        encoded.store.n_items,
+        training.seed,
+        supervision=config.supervision,
+    )
     return {part: stream(rows / part, read, training.rounds) for part in ("training", "all")}
 
 

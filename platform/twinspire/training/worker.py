@@ -84,7 +84,7 @@ class _Worker:
         training = self.config.training
         self._start("training", training.rounds)
         stream = self._batches("training")
-        steps = self._steps(self.encoded.meta.training)
+        steps = self._steps(self.encoded.meta.rows["training"])
         while self.progress.round < training.rounds and self._waited() < training.patience:
             self._round(itertools.islice(stream, steps), steps, training.rounds)
             metrics = self._validate()
@@ -101,7 +101,7 @@ class _Worker:
         rounds = max(self.progress.best_round, 1)
         self._start("all", rounds)
         stream = self._batches("all")
-        steps = self._steps(self.encoded.meta.positives)
+        steps = self._steps(self.encoded.meta.rows["all"])
         while self.progress.round < rounds:
             self._round(itertools.islice(stream, steps), steps, rounds)
             self._report({"refit_round": self.progress.round})
@@ -113,7 +113,7 @@ class _Worker:
         model.to(self.device)
         if self._restored:
             model.load_state_dict(self._restored["model"])
-        rows = self.encoded.meta.training if part == "training" else self.encoded.meta.positives
+        rows = self.encoded.meta.rows[part]
         wrapped = ray.train.torch.prepare_model(model, move_to_device=False) if self.world > 1 else model
         self.learner = Learner(
             wrapped,
