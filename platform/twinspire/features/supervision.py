@@ -84,7 +84,7 @@ class Labels:
             queries = pl.concat([queries, named]).unique(maintain_order=True)
         rows = pl.DataFrame({"text": queries}).with_row_index("query").cast({"query": pl.Int32})
         found = pairs.join(rows, on="text").sort("query", "item").cast({"item": pl.Int32})
-        positive, negative = (found.filter(keep).select(PAIR) for keep in (pl.col("positive"), ~pl.col("positive")))
+        positive, negative = (found.filter(keep).select(*PAIR) for keep in (pl.col("positive"), ~pl.col("positive")))
         none = positive.clear()
         return cls(positive if config.positives else none, negative if config.negatives else none, queries)
 
