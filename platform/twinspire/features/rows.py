@@ -63,7 +63,7 @@ class RowWriter:
         if self.impressions:
             assert events is not None
             shown = unclicked(events, self.positives, self.log.events)[:upto]
-            if upto and not shown.list.len().any():
+            if upto and shown.list.len().sum() == 0:
                 raise DatasetError(_NO_IMPRESSIONS)
             frame = frame.with_columns(shown.alias("impressions"))
         frame = pl.concat([frame, _as_rows(labelled, frame)])
