@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from twinspire.model import best_head, soft_dot_product
+from twinspire.model import best_head, head_imbalance, soft_dot_product
 
 
 def vectors(*shape: int) -> torch.Tensor:
@@ -41,3 +41,33 @@ def test_it_lies_between_mean_and_best() -> None:
     assert soft.shape == (6, 9)
     assert (soft <= products.amax(1) + 1e-6).all()
     assert (soft >= products.mean(1) - 1e-6).all()
+
+
+def test_the_imbalance_of_heads_by_hand() -> None:
+    """Two queries whose positives fall to heads 1 and 2; then, with other weights, to head 1 three times in four."""
+    queries = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]] * 2)
+    positives, hard = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), 1e-3
+    assert head_imbalance(queries, positives, hard, torch.ones(2)).item() == pytest.approx(0, abs=1e-6)
+    expected = math.log(2) + 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
+    found = head_imbalance(queries, positives, hard, torch.tensor([3.0, 1.0]))
+    assert found.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_one_head_for_everything_is_the_most_uneven() -> None:
+    queries, positives = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]] * 4), torch.tensor([[1.0, 0.0]] * 4)
+    assert head_imbalance(queries, positives, 0.03, torch.ones(4)).item() == pytest.approx(math.log(2))
+    assert head_imbalance(queries[:, :1], positives, 0.03, torch.ones(4)).item() == 0
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 0.03, 1.0])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_step_against_the_imbalance_helps_the_lost_head(temperature: float, weight: float) -> None:
+    """And its gradient is finite, for a head whose weight is nothing and for rows that weigh nothing."""
+    queries = torch.tensor([[[1.0, 0.0], [0.6, 0.8]]] * 3, requires_grad=True)
+    loss = head_imbalance(queries, torch.tensor([[1.0, 0.0]] * 3), temperature, torch.full((3,), weight))
+    loss.backward()
+    assert queries.grad is not None
+    assert torch.isfinite(queries.grad).all()
+    if weight and temperature > 0.01:
+        assert (queries.grad[:, 1, 0] < 0).all(), "the second head is drawn to the positive"
+        assert (queries.grad[:, 0, 0] > 0).all()

@@ -7,6 +7,7 @@ import torch
 
 from twinspire import dataset
 from twinspire.config import Config, load_config
+from twinspire.evaluation.heads import measure_heads
 from twinspire.features.encode import Encoded, encode
 from twinspire.model import best_head
 from twinspire.training.batches import Columns, shuffled_with_negatives, split
@@ -56,6 +57,22 @@ def test_training_lowers_the_loss_and_lifts_validation(encoded: Encoded, kind: s
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:20])
     assert after.mrr > before.mrr + 0.1
     assert subject.model.training, "validation leaves the model as it was"
+
+
+def test_every_head_keeps_its_share_of_the_results(encoded: Encoded) -> None:
+    """Without the balance one head of these two is nearly lost within some hundred steps."""
+    shares = {}
+    for balance in (0.0, 0.3):
+        config = load_config(None, (*SMALL, "model.heads=2", f"loss.head_balance={balance}"))
+        batches = some_batches(encoded, config, 200)
+        subject = learner(encoded, config, len(batches))
+        for batch in batches:
+            subject.step(batch)
+        subject.model.eval()
+        items = item_vectors(subject.model, encoded.store, np.arange(encoded.store.n_items)).numpy()
+        shares[balance] = min(measure_heads(query_vectors(subject.model, encoded, 200), items).share)
+    assert shares[0.3] > 0.25
+    assert shares[0.3] > shares[0.0]
 
 
 def test_an_untrained_model_with_a_skip_ranks_by_shared_words(encoded: Encoded) -> None:

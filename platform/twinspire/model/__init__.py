@@ -3,7 +3,7 @@
 from twinspire.model.bags import Bag, Features, to_bags
 from twinspire.model.lookup import QueryLookup
 from twinspire.model.losses import LossConfig, hinge_loss, log_expected_count, negative_mask, softmax_loss
-from twinspire.model.scoring import best_head, soft_dot_product
+from twinspire.model.scoring import best_head, head_imbalance, soft_dot_product
 from twinspire.model.towers import Architecture, FeatureSlot, ModelConfig, TwoTower
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "QueryLookup",
     "TwoTower",
     "best_head",
+    "head_imbalance",
     "hinge_loss",
     "log_expected_count",
     "negative_mask",

@@ -24,6 +24,9 @@ class LossConfig(BaseModel):
     temperature: float = Field(0.05, gt=0, description="softmax: scores are divided by it")
     correction: Correction = Field("mixture", description="softmax: log-Q correction of sampled candidates")
     margin: float = Field(0.1, gt=0, description="hinge: by how much a positive must lead (paper: 0.1)")
+    head_balance: float = Field(
+        0.3, ge=0, description="with several heads: weight of the penalty on positives falling to few of them; 0: none"
+    )
 
 
 def negative_mask(

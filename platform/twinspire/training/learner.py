@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from twinspire.model import (
+    head_imbalance,
     hinge_loss,
     log_expected_count,
     negative_mask,
@@ -81,13 +82,27 @@ class Learner:
             torch.from_numpy(concerned).to(self.device),
         )
         weight = torch.from_numpy(batch["weight"].copy()).to(self.device)
-        loss = self.config.loss
+        loss = self._ranking_loss(scores, mask, weight, item_ids, from_log, concerned.shape[1])
+        beta, balance = self.config.model.head_temperature, self.config.loss.head_balance
+        return loss + balance * head_imbalance(query_vectors, item_vectors[: len(weight)], beta, weight)
+
+    def _ranking_loss(
+        self,
+        scores: torch.Tensor,
+        mask: torch.Tensor,
+        weight: torch.Tensor,
+        items: torch.Tensor,
+        from_log: int,
+        labelled: int,
+    ) -> torch.Tensor:
+        """Scores and mask (B, M) of candidate `items` (M,) to the loss; the last `labelled` were not sampled."""
+        negatives, loss = self.config.negatives, self.config.loss
         if loss.kind == "hinge":
             return hinge_loss(scores, mask, weight, loss.margin)
         log_q = None
         if loss.correction != "none" and negatives.kind == "hybrid":  # an impression is no sample
             log_q = log_expected_count(
-                self._click_share[item_ids[: len(ids) - concerned.shape[1]].long()],
+                self._click_share[items[: len(items) - labelled].long()],
                 batch=negatives.batch,
                 random=negatives.random,
                 items=self.store.n_items,
