@@ -12,11 +12,12 @@ from rich.console import Console
 
 from twinspire import cluster, dataset
 from twinspire.bundle import Manifest, Parts, check_target, write_bundle
+from twinspire.evaluation.heads import measure_heads
 from twinspire.features.encode import encode
 from twinspire.index.build import build_index, check_factory
 from twinspire.index.embed import embed_catalogue
 from twinspire.training.build import architecture
-from twinspire.training.mlflow_run import finish_run, flatten, log_manifest, start_run
+from twinspire.training.mlflow_run import finish_run, flatten, log_manifest, log_metrics, start_run
 from twinspire.training.run import check_devices, check_size, train
 from twinspire.training.validation import query_vectors
 
@@ -87,7 +88,12 @@ def _train_and_write(
         model, summary = train(encoded, config, work / "train", mlflow_uri=uri, run_id=run_id)
         towers = architecture(encoded.dictionaries, config.model)
         vectors = embed_catalogue(model, towers, encoded.folder / "store", config.index, work)
-    index, spec = build_index(vectors, query_vectors(model, encoded, PROBES), config.index)
+    probes = query_vectors(model, encoded, PROBES)
+    index, spec = build_index(vectors, probes, config.index)
+    if config.model.heads > 1 and len(probes):
+        heads = measure_heads(probes, vectors)
+        log_metrics(uri, run_id, heads.figures())
+        summary = {**summary, "heads": heads.model_dump(mode="json")}
     resolved = config.model_copy(update={"features": encoded.dictionaries.config})
     manifest = write_bundle(
         Parts(

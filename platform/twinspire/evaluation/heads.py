@@ -55,7 +55,7 @@ def measure_heads(queries: Vectors, items: Vectors, k: int = 10) -> HeadMeasures
         products = queries[part] @ items.T  # (B, H, n)
         _, head = best_by_any_head(products, k)
         brought[part] = (head[:, :, None] == np.arange(heads)).sum(1)
-        common[part] = _overlap(top(products, k), len(items))
+        common[part] = _overlap(top(products, k))
     return HeadMeasures(
         heads=heads,
         queries=count,
@@ -68,8 +68,11 @@ def measure_heads(queries: Vectors, items: Vectors, k: int = 10) -> HeadMeasures
 
 
 def top(products: Vectors, k: int) -> NDArray[np.int64]:
-    """Rows of the `k` largest along the last axis (..., n), largest first, the lower row first among equals."""
-    return np.argsort(-products, axis=-1, kind="stable")[..., :k].astype(np.int64)
+    """Rows of the `k` largest along the last axis (..., n), largest first, the lower row first among equals found."""
+    k = min(k, products.shape[-1])
+    found = np.sort(np.argpartition(-products, k - 1, axis=-1)[..., :k], axis=-1)
+    order = np.argsort(-np.take_along_axis(products, found, -1), axis=-1, kind="stable")
+    return np.take_along_axis(found, order, -1).astype(np.int64)
 
 
 def best_by_any_head(products: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -78,12 +81,10 @@ def best_by_any_head(products: Vectors, k: int) -> tuple[NDArray[np.int64], NDAr
     return rows, np.take_along_axis(products.argmax(1), rows, 1)
 
 
-def _overlap(own: NDArray[np.int64], n_items: int) -> NDArray[np.float64]:
+def _overlap(own: NDArray[np.int64]) -> NDArray[np.float64]:
     """Each head's K best (B, H, K) to the mean share that two heads have in common, (B,)."""
-    batch, heads, k = own.shape
-    member = np.zeros((batch, heads, n_items), np.float32)
-    np.put_along_axis(member, own, 1.0, axis=2)
-    return _between_heads(member @ member.transpose(0, 2, 1)) / k
+    same = own[:, :, None, :, None] == own[:, None, :, None, :]  # (B, H, H, K, K)
+    return _between_heads(same.any(-1).mean(-1))
 
 
 def _between_heads(table: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import Param
+from mlflow.entities import Metric, Param
 
 from twinspire.mlflow_client import artifact_root, clear_errors, connect, tracking_uri
 
@@ -37,6 +38,13 @@ def log_manifest(uri: str, run_id: str, manifest: Mapping[str, Any]) -> None:
     index = manifest["index"]
     client.log_metric(run_id, "index/recall_at_100", index["recall_at_100"])
     client.log_metric(run_id, "index/search_ms", index["search_ms"])
+
+
+def log_metrics(uri: str, run_id: str, metrics: Mapping[str, float]) -> None:
+    """Keep figures with the run."""
+    client = connect(uri)
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
 
 
 def finish_run(uri: str, run_id: str, *, ok: bool) -> None:
