@@ -53,10 +53,14 @@ def supervised(source: dataset.Dataset, known: Truth | None, window: float, quer
 def test_of(source: dataset.Dataset, known: Truth | None, window: float) -> Test:
     """What to test on: nothing that a label says."""
     rows = pl.DataFrame({"item_id": source.items["item_id"]}).with_row_index("item").cast({"item": pl.Int32})
-    told = pl.DataFrame(schema={"query": pl.String, "item": pl.Int32})
+    told = pl.DataFrame(schema={"query": pl.String, "item": pl.Int32, "label": pl.String})
     if source.supervision is not None:
         told = source.supervision.with_columns(query=normalise_column(source.supervision["query"]))
-        told = told.join(rows, on="item_id").select("query", "item").unique(maintain_order=True)
+        told = (
+            told.join(rows, on="item_id")
+            .select("query", "item", "label")
+            .unique(["query", "item"], maintain_order=True)
+        )
     judged = pl.DataFrame(schema={"query": pl.String, "item": pl.Int32, "grade": pl.Float32})
     if source.judgements is not None:
         judged = judged_pairs(source.judgements, source.items)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from twinspire.simulation import Truth
 
 OFF = ("supervision.positives=0", "supervision.negatives=0", "supervision.skipped=0")
-BEST = 10  # items whose true grade is looked at
+BEST, FIRST = 10, 30  # items whose true grade is looked at; where labelled pairs are looked for
 _AT_ONCE = 512
 Figures = dict[str, tuple["NDArray[np.float64]", "NDArray[np.integer]"]]  # values (B,) of B cases, and their queries
 
@@ -68,8 +68,9 @@ def train(source: Dataset, settings: tuple[str, ...], rounds: int, folder: Path)
 
 @dataclass(frozen=True)
 class Test:
-    """What the arms are tested on beside later clicks. No pair in `labelled` (query, item) is counted anywhere.
+    """What the arms are tested on beside later clicks.
 
+    `labelled` pairs (query, item, label) count in no test; how many of them were learned by heart is told apart.
     `queries` are the log's, by row. `judged`: query, item, grade. `asked`: queries of later clicks whose best items the
     `truth`, if there is one, grades.
     """
@@ -84,7 +85,7 @@ class Test:
     def measure(self, encoded: Encoded, model: TwoTower) -> Figures:
         """Every figure of one arm."""
         items = item_vectors(model, encoded.store, np.arange(encoded.store.n_items))
-        figures = self._clicks(encoded, model, items)
+        figures = self._clicks(encoded, model, items) | self._by_heart(encoded, model, items)
         if len(self.judged):
             figures |= self._judged(encoded, model, items)
         if self.truth is not None:
@@ -94,8 +95,9 @@ class Test:
     def _clicks(self, encoded: Encoded, model: TwoTower, items: torch.Tensor) -> Figures:
         """Later clicks, of the shoppers who made them."""
         cases = encoded.validation.with_columns(text=self.queries.gather(encoded.validation["query"]))
-        told = self.labelled.rename({"query": "text"}).cast({"item": cases.schema["item"]})
-        cases = cases.join(told, on=["text", "item"], how="anti", maintain_order="left")
+        cases = cases.join(
+            self.labelled.rename({"query": "text"}), on=["text", "item"], how="anti", maintain_order="left"
+        )
         place = []
         for part in cases.iter_slices(_AT_ONCE):
             columns = [part[name].to_numpy() for name in ("query", "user", "stop")]
@@ -129,6 +131,20 @@ class Test:
         return {
             f"true grade of the first {BEST}, {name} queries": (grade[part], np.flatnonzero(part))
             for name, part in (("labelled", has), ("other", ~has))
+        }
+
+    def _by_heart(self, encoded: Encoded, model: TwoTower, items: torch.Tensor) -> Figures:
+        """Labelled pairs that are among the first: the negatives, in few, and the positives, in many."""
+        texts, query = np.unique(self.labelled["query"].to_numpy(), return_inverse=True)
+        if len(texts) == 0:
+            return {}
+        scores = self._scores(encoded, model, items, texts.tolist())
+        own = scores[query, self.labelled["item"].to_numpy()]
+        first = ((scores[query] > own[:, None]).sum(axis=1) < FIRST).astype(np.float64)
+        return {
+            f"{label} pairs among the first {FIRST} (trained on)": (first[kept], query[kept])
+            for label in ("negative", "positive")
+            if (kept := (self.labelled["label"] == label).to_numpy()).any()
         }
 
     @staticmethod

@@ -87,14 +87,16 @@ def test_positive_pairs_take_their_share_and_no_more(rows: int, pairs: int, shar
 
 
 def test_positive_pairs_are_rows_of_both_parts(log: Frame, shop_of: Shop, tmp_path: Path) -> None:
-    """Of nobody, without a history, as heavy as the newest click, and counted as batches draw them."""
+    """Of nobody, without a history, of the clicks' mean weight, and counted as batches draw them."""
     source = labelled(shop(log, shop_of), ("new query", "f", "+"))
     result = encoded(source, tmp_path, positives=0.2, repeats=3)
     for part, clicks in (("training", 36), ("all", 40)):
         frame = pl.read_parquet(result.folder / "rows" / part / "*.parquet")
         added = frame.filter(pl.col("item") == 5)
         assert (len(frame), len(added)) == (clicks + 3, 3)
-        assert added.select("user", "stop", "weight").unique().rows() == [(-1, 0, 1.0)]
+        assert added.select("user", "stop").unique().rows() == [(-1, 0)]
+        mean = frame.filter(pl.col("item") != 5)["weight"].mean()
+        np.testing.assert_allclose(added["weight"].to_numpy(), mean, rtol=1e-6)
         assert added["query"].unique().to_list() == [4]
         assert result.meta.rows[part] == clicks + 3
         np.testing.assert_array_equal(result.clicks(part), np.bincount(frame["item"], minlength=6))

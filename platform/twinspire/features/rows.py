@@ -103,8 +103,9 @@ _NO_IMPRESSIONS = (
 
 
 def _as_rows(pairs: pl.DataFrame, like: pl.DataFrame) -> pl.DataFrame:
-    """Labelled pairs as rows of nobody, without a history, as heavy as today's click."""
-    constants = {"user": -1, "stop": 0, "weight": 1.0}
+    """Labelled pairs as rows of nobody, without a history, of the mean weight: their share of the rows is theirs of the
+    loss."""
+    constants = {"user": -1, "stop": 0, "weight": like["weight"].mean() if len(like) else 1.0}
     added = [pl.lit(value, like.schema[name]).alias(name) for name, value in constants.items()]
     if "impressions" in like.columns:
         added.append(pl.lit([], like.schema["impressions"]).alias("impressions"))
