@@ -21,6 +21,7 @@ from rich.table import Table
 
 from serving.processes import free_port
 from twinspire.errors import EnvironmentProblem
+from twinspire.features.history import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,7 +174,8 @@ def _two_shoppers(market: Path, bundle: Path) -> list[Shopper]:
     for gender, power in kinds:
         row = users.filter((pl.col("gender") == gender) & (pl.col("purchase_power") == power)).row(0, named=True)
         text = f"{gender}, {power} purchase power"
-        clicked = items["title"].gather(row["history"][-3:]).to_list()
+        last = [event["item"] for event in row["history"] if KINDS[event["kind"]] == "click"][-3:]
+        clicked = items["title"].gather(last).to_list()
         shoppers.append(Shopper(row["user_id"], text, clicked))
     return shoppers
 

@@ -1,5 +1,6 @@
 """A small shop with everything that makes features hard: nulls, all column types, odd column names, many scripts,
-users that only the log knows, histories longer than what is read of them. And a bundle of it with two heads.
+users that only the log knows, histories longer than what is read of them, weighed in several ways. And a bundle of it
+with two heads.
 """
 
 from __future__ import annotations
@@ -25,7 +26,19 @@ if TYPE_CHECKING:
 TYPES = ("running shoes", "rain jacket", "Lampe", "кружка", "红色 手机壳", "かばん", "كتاب", "café mug")
 BRANDS = ("Acme", "Ünal & Co", "北风", None)
 USERS, CLICKS = 15, 500
-SETTINGS = ("model.heads=2", "features.history_length=5")
+PROFILE = ("gender", "member", "visits", "user", "size/colour")
+QUERY = [
+    "{kind: ngram_bag, stream: words}",
+    "{kind: ngram_bag, stream: grams}",
+    *(f"{{kind: category, column: {column}}}" for column in PROFILE),
+    "{kind: number, column: income}",
+    "{kind: history, of: id}",
+    "{kind: history, of: brand, weights: {click: 1, cart: 2.5, purchase: 7}, half_life_days: 3}",
+    "{kind: history, of: category, weights: {purchase: 1}, length: 3}",
+    "{kind: history, of: price, weights: {cart: 2, click: 1}, half_life_days: 0.01, length: 4}",
+]
+SETTINGS = ("model.heads=2", "features.history_length=5", f"features.query=[{', '.join(QUERY)}]")
+EVENTS = ("click", "click", "cart", "purchase", "impression")
 
 
 @dataclass(frozen=True)
@@ -90,12 +103,12 @@ def _write(data: Path) -> Path:
         user = int(rng.integers(USERS + 5)) if rng.random() < 0.8 else None
         rows.append(
             {
-                "timestamp": start + timedelta(minutes=n // 2),
+                "timestamp": start + timedelta(hours=5 * (n // 2)),
                 "query": item["title"].split()[-2],
                 "item_id": item["item_id"],
                 "user_id": None if user is None else f"u{user}",
                 "session_id": None if n % 7 == 0 else f"s{n // 3}",
-                "event": "click",
+                "event": EVENTS[n % len(EVENTS)],
             }
         )
     log = pl.DataFrame(rows).with_columns(pl.col("timestamp").dt.cast_time_unit("us"))

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinspire.features.store import look_through
 from twinspire.ragged import Ragged
 
 ROWS = st.lists(st.lists(st.integers(-5, 2**31 - 1), max_size=6), min_size=1, max_size=8)
@@ -40,13 +39,6 @@ def test_slices_are_list_slices(values: list[int], data: st.DataObject) -> None:
     starts, stops = (np.array([pair[side] for pair in chosen], np.int64) for side in (0, 1))
     ragged = Ragged(np.array(values, np.int32), np.zeros(1, np.int64))
     assert as_lists(ragged.slices(starts, stops)) == [values[start:stop] for start, stop in chosen]
-
-
-@given(ROWS, st.data())
-def test_looking_through_replaces_each_number_by_its_bag(bags: list[list[int]], data: st.DataObject) -> None:
-    rows = data.draw(st.lists(st.lists(st.integers(0, len(bags) - 1), max_size=5), max_size=6))
-    found = look_through(Ragged.from_rows(rows), Ragged.from_rows(bags))
-    assert as_lists(found) == [[value for i in row for value in bags[i]] for row in rows]
 
 
 @pytest.mark.parametrize("mmap", [True, False])

@@ -1,4 +1,4 @@
-"""Rows of different lengths in two flat arrays (CSR without values of its own): the shape of every bag and history.
+"""Rows of different lengths in two flat arrays (CSR): the shape of every bag and history.
 
 Row i is `values[offsets[i]:offsets[i + 1]]`. Gathering costs one pass over what is gathered.
 """
@@ -31,10 +31,15 @@ def _copy_slices(values: Ints, starts: Ints, stops: Ints, offsets: Ints, out: In
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """`values` (T,) integers and `offsets` (N + 1,) int64, offsets[0] = 0 and offsets[N] = T."""
+    """`values` (T,) integers and `offsets` (N + 1,) int64, offsets[0] = 0 and offsets[N] = T.
+
+    `weights` (T,) say how much each value counts, where that differs; they stay with the whole, and are neither
+    gathered nor saved.
+    """
 
     values: Ints
     offsets: NDArray[np.int64]
+    weights: NDArray[np.float32] | None = None
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[int]], dtype: Any = np.int32) -> Ragged:

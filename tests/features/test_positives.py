@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twinspire.dataset import Dataset
 from twinspire.errors import DatasetError
 from twinspire.features.encode import encode
+from twinspire.features.history import KINDS
 from twinspire.features.log import LogConfig, Positives, cut_time, read_positives
 from twinspire.features.spec import FeatureConfig
 from twinspire.text import TokeniserConfig
@@ -28,7 +29,7 @@ ROW = st.fixed_dictionaries(
         "item": st.sampled_from("abc"),
         "user": st.sampled_from([None, "u", "v"]),
         "session": st.sampled_from([None, "s", "t"]),
-        "event": st.sampled_from(["click", "click", "purchase", "impression"]),
+        "event": st.sampled_from(["click", "click", "cart", "purchase", "impression"]),
     }
 )
 
@@ -44,22 +45,35 @@ def history(positives: Positives, row: int) -> list[int]:
     user = positives.user[row]
     if user < 0:
         return []
-    return positives.event_items[positives.event_offsets[user] : positives.stop[row]].tolist()
+    return positives.events.items[positives.events.offsets[user] : positives.stop[row]].tolist()
 
 
-@given(st.lists(ROW, max_size=25))
-def test_a_history_is_the_users_events_before_the_search(log: Frame, shop_of: Shop, rows: Rows) -> None:
-    """Against plain Python: dedupe by search, then each positive's history by a scan over the whole log."""
-    positives = read_positives(shop_of(log(rows)), LogConfig())
-    clicks = sorted((row for row in rows if row["event"] != "impression"), key=lambda row: row["at"])
+def told(positives: Positives, row: int) -> list[tuple[str, str, int]]:
+    """Item, kind and minute of each event of a positive's history."""
+    events = positives.events
+    past = range(positives.stop[row] - positives.history_lengths[row], positives.stop[row])
+    begin = int(START.timestamp() * 1e6)
+    return [
+        ("abcdef"[events.items[i]], KINDS[events.kinds[i]], int(events.times[i] - begin) // 60_000_000) for i in past
+    ]
+
+
+@pytest.mark.parametrize("events", [("click", "cart", "purchase"), ("click",), ("purchase", "cart")])
+@given(rows=st.lists(ROW, max_size=25))
+def test_a_history_is_the_users_events_before_the_search(
+    log: Frame, shop_of: Shop, events: tuple[str, ...], rows: Rows
+) -> None:
+    """Against plain Python: the first of a search makes a positive, a scan over the whole log makes its history."""
+    positives = read_positives(shop_of(log(rows)), LogConfig(events=events))
+    done = sorted((row for row in rows if row["event"] != "impression"), key=lambda row: row["at"])
     kept: Rows = []
     searches = defaultdict(list)
     seen = set()
-    for row in clicks:
+    for row in done:
         query = " ".join(str(row["query"]).lower().split())
         search = (row["user"], row["session"], query) if row["session"] else object()
         searches[search].append(row["at"])
-        if (search, row["item"]) not in seen:
+        if row["event"] in events and (search, row["item"]) not in seen:
             seen.add((search, row["item"]))
             kept.append({**row, "query": query, "search": search})
     assert len(positives) == len(kept)
@@ -67,8 +81,42 @@ def test_a_history_is_the_users_events_before_the_search(log: Frame, shop_of: Sh
     for i, row in enumerate(kept):
         assert named(positives)[i] == (row["query"], row["item"], row["user"])
         first = min(searches[row["search"]])
-        earlier = [e for e in kept if row["user"] and e["user"] == row["user"] and e["at"] < first]
-        assert sorted(history(positives, i)) == sorted("abc".index(str(e["item"])) for e in earlier)
+        earlier = [e for e in done if row["user"] and e["user"] == row["user"] and e["at"] < first]
+        assert told(positives, i) == [(e["item"], e["event"], e["at"]) for e in earlier]
+        assert positives.history_lengths[i] == len(earlier)
+
+
+def test_what_happens_later_or_at_the_same_moment_changes_no_history(log: Frame, shop_of: Shop) -> None:
+    """The leak that would give the answer away: u always clicks tomorrow what it searches today."""
+    today: Rows = [
+        {"at": 0, "item": "a", "user": "u", "session": "r", "query": "lamp"},
+        {"at": 5, "item": "b", "user": "u", "session": "s", "query": "shoes"},
+        {"at": 5, "item": "c", "user": "u", "session": None, "query": "mug"},
+    ]
+    given_away: Rows = [
+        {"at": 5, "item": "b", "user": "u", "session": "t", "query": "other", "event": "cart"},  # the same moment
+        {"at": 6, "item": "b", "user": "u", "session": "s", "query": "shoes", "event": "purchase"},  # the same search
+        {"at": 6, "item": "b", "user": "u", "session": "s", "query": "boots"},  # the same session
+        {"at": 24 * 60, "item": "b", "user": "u", "session": "v", "query": "shoes"},  # tomorrow
+        {"at": 1, "item": "b", "user": "v", "session": "w", "query": "shoes"},  # somebody else
+    ]
+    clean, leaky = (read_positives(shop_of(log(rows)), LogConfig()) for rows in (today, [*given_away, *today]))
+    for item in ("b", "c"):
+        for positives in (clean, leaky):
+            row = next(i for i, row in enumerate(named(positives)) if row[1] == item and row[2] == "u")
+            assert told(positives, row) == [("a", "click", 0)]
+
+
+def test_the_click_before_a_purchase_is_no_history_of_the_purchase(log: Frame, shop_of: Shop) -> None:
+    """Also where clicks are no positives: they are of the same search."""
+    rows: Rows = [
+        {"at": 0, "item": "c", "user": "u", "session": "r"},
+        {"at": 5, "item": "a", "user": "u", "session": "s"},
+        {"at": 7, "item": "a", "user": "u", "session": "s", "event": "purchase"},
+    ]
+    positives = read_positives(shop_of(log(rows)), LogConfig(events=("purchase",)))
+    assert named(positives) == [("q", "a", "u")]
+    assert told(positives, 0) == [("c", "click", 0)]
 
 
 def test_no_row_sees_its_own_search_or_its_own_time(log: Frame, shop_of: Shop) -> None:
@@ -118,7 +166,7 @@ def test_until_and_holdout_cut_the_log(log: Frame, shop_of: Shop) -> None:
     shop = shop_of(log(rows))
     cut = read_positives(shop, LogConfig(until=START + timedelta(days=3)))
     assert cut.item.tolist() == [0, 1, 2]
-    assert cut.event_items.tolist() == [0, 1, 2], "the histories end there too"
+    assert cut.events.items.tolist() == [0, 1, 2], "the histories end there too"
     assert read_positives(shop, LogConfig(holdout_days=2)).item.tolist() == [0, 1, 2]
     assert cut_time(shop, LogConfig()) is None
     with pytest.raises(DatasetError, match="before"):
@@ -136,7 +184,7 @@ def test_a_log_without_users(log: Frame, shop_of: Shop) -> None:
     positives = read_positives(shop_of(log([{"at": 0}, {"at": 1}])), LogConfig())
     assert positives.user.tolist() == [-1, -1]
     assert len(positives.user_ids) == 0
-    assert positives.event_offsets.tolist() == [0]
+    assert positives.events.offsets.tolist() == [0]
 
 
 def test_a_positive_of_half_life_age_weighs_half(log: Frame, shop_of: Shop) -> None:

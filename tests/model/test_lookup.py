@@ -37,12 +37,17 @@ def model(heads: int, skip: bool = True) -> TwoTower:
 @st.composite
 def batches(draw: st.DrawFn) -> dict[str, Ragged]:
     size = draw(st.integers(0, 4))
-    return {
-        slot.feature: Ragged.from_rows(
-            [draw(st.lists(st.integers(1, SIZES[slot.table] - 1), max_size=4)) for _ in range(size)]
-        )
-        for slot in QUERY
-    }
+    made = {}
+    for slot in QUERY:
+        rows = st.integers(1, SIZES[slot.table] - 1)
+        bags = Ragged.from_rows([draw(st.lists(rows, max_size=4)) for _ in range(size)])
+        if slot.feature.startswith("history") and draw(st.booleans()):
+            weights = np.array(
+                draw(st.lists(st.floats(0, 1), min_size=(n := len(bags.values)), max_size=n)), np.float32
+            )
+            bags = Ragged(bags.values, bags.offsets, weights)
+        made[slot.feature] = bags
+    return made
 
 
 @pytest.mark.parametrize("heads", [1, 3])

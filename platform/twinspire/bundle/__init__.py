@@ -2,6 +2,7 @@
 
 from twinspire.bundle.bundle import Bundle, Results
 from twinspire.bundle.manifest import Manifest
+from twinspire.bundle.tidy import tidy
 from twinspire.bundle.write import Parts, check_target, write_bundle
 
-__all__ = ["Bundle", "Manifest", "Parts", "Results", "check_target", "write_bundle"]
+__all__ = ["Bundle", "Manifest", "Parts", "Results", "check_target", "tidy", "write_bundle"]

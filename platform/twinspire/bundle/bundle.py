@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from twinspire.bundle.manifest import Manifest
 from twinspire.errors import BundleError
 from twinspire.features.dictionaries import Dictionaries
+from twinspire.features.history import KINDS
 from twinspire.features.query import Event, Query, Shopper
 from twinspire.features.request import RequestEncoder
 from twinspire.features.spec import History
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_HISTORY_SHOWN = 10
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class Bundle:
 
     @cached_property
     def users(self) -> pl.DataFrame:
-        """What the bundle remembers of shoppers: user_id, profile columns, history (item rows, oldest first)."""
+        """What the bundle remembers of shoppers: user_id, profile columns, history (item, kind, time; oldest first)."""
         return pl.read_parquet(self.folder / "users.parquet")
 
     def shoppers(self, count: int) -> list[Shopper]:
@@ -135,10 +138,14 @@ class Bundle:
             Shopper(
                 user_id=row["user_id"],
                 profile={column: row[column] for column in profile if row[column] is not None},
-                history=[Event(self.item_ids[item]) for item in row["history"][-MAX_HISTORY_SHOWN:]],
+                history=[self.event(**event) for event in row["history"][-MAX_HISTORY_SHOWN:]],
             )
             for row in chosen.iter_rows(named=True)
         ]
+
+    def event(self, item: int, kind: int, time: int) -> Event:
+        """One of the Events as a caller would send it."""
+        return Event(self.item_ids[item], KINDS[kind], EPOCH + timedelta(microseconds=time))
 
 
 def _rows(item_ids: pl.Series) -> dict[str, int]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from twinspire.dataset import Dataset
     from twinspire.features.encode import Encoded
+    from twinspire.features.history import Events
     from twinspire.features.log import Positives
     from twinspire.index.build import IndexSpec
     from twinspire.index.vectors import VectorIndex
@@ -113,20 +114,24 @@ def _users(parts: Parts) -> pl.DataFrame:
     positives, features = parts.positives, parts.encoded.dictionaries.config
     read = [feature.column for feature in features.query if isinstance(feature, Category | Number)]
     columns = [column for column in read if column != "user_id"]
-    longest = max(feature.length for feature in (*features.query, History(length=1)) if isinstance(feature, History))
-    stops = positives.event_offsets[1:]
-    starts = np.maximum(positives.event_offsets[:-1], stops - max(features.history_length, longest))
-    owner = np.repeat(np.arange(len(stops)), stops - starts)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(stops - starts) - (stops - starts), stops - starts)
-    events = positives.event_items[np.repeat(starts, stops - starts) + within]
-    known = pl.DataFrame({"user_id": positives.user_ids})
-    histories = known[owner].with_columns(pl.Series("history", events)).group_by("user_id", maintain_order=True).all()
-    users = known.join(histories, on="user_id", how="left", maintain_order="left")
+    everyone = np.arange(len(positives.user_ids))
+    events = positives.events.last_of_each_kind(everyone, positives.events.offsets[1:], features.remembered)
+    users = pl.DataFrame({"user_id": positives.user_ids, "history": _lists(events)})
     if parts.dataset.users is not None and columns:
         users = users.join(
             parts.dataset.users.select("user_id", *columns), on="user_id", how="left", maintain_order="left"
         )
-    return users.with_columns(pl.col("history").cast(pl.List(pl.Int32)).fill_null([]))
+    return users
+
+
+def _lists(events: Events) -> pl.Series:
+    """Each user's events as a list of `item`, `kind` and `time`, (U,)."""
+    lengths = np.diff(events.offsets)
+    flat = pl.DataFrame({"item": events.items, "kind": events.kinds, "time": events.times}).to_struct("history")
+    owner = pl.Series("user", np.repeat(np.arange(len(lengths)), lengths))
+    lists = pl.DataFrame([owner, flat]).group_by("user", maintain_order=True).all()
+    every = pl.DataFrame({"user": np.arange(len(lengths))})
+    return every.join(lists, on="user", how="left", maintain_order="left")["history"].fill_null([])
 
 
 def _queries(parts: Parts) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from twinspire.features.query import Event, Query, Shopper
+from twinspire.features.query import Query, Shopper
 from twinspire.model import best_head
 
 if TYPE_CHECKING:
@@ -33,15 +33,13 @@ class ModelSystem:
         self.bundle, self.positives, self.name = bundle, positives, name
         self._vectors = torch.from_numpy(np.array(bundle.item_vectors))
         self._profiles = _profiles(profiles)
-        self._length = int(bundle.manifest.config["features"]["history_length"])
+        self._remembered = bundle.encoder.dictionaries.config.remembered
 
     @torch.inference_mode()
     def scores(self, cases: pl.DataFrame) -> NDArray[np.float32]:
-        """Scores (B, n_items); `cases` has `query`, `user_id` and `case`."""
-        queries = [
-            Query(query, self._shopper(user, case))
-            for query, user, case in cases.select("query", "user_id", "case").rows()
-        ]
+        """Scores (B, n_items); `cases` has `query` and `case`."""
+        shoppers = self._shoppers(cases["case"].to_numpy())
+        queries = [Query(text, shopper) for text, shopper in zip(cases["query"], shoppers, strict=True)]
         heads = torch.from_numpy(self.bundle.embed(queries))
         return best_head(heads, self._vectors).numpy()
 
@@ -58,14 +56,19 @@ class ModelSystem:
         ]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
-    def _shopper(self, user: str | None, case: int) -> Shopper | None:
-        if user is None or not self.bundle.encoder.personal:
-            return None
-        positives = self.positives
-        stop = int(positives.stop[case])
-        start = max(int(positives.event_offsets[positives.user[case]]), stop - self._length)
-        history = [Event(self.bundle.item_ids[item]) for item in positives.event_items[start:stop]]
-        return Shopper(user, self._profiles.get(user), history)
+    def _shoppers(self, cases: NDArray[np.integer]) -> list[Shopper | None]:
+        """Who asked, and what they had done before they did."""
+        users = self.positives.user[cases]
+        if not self.bundle.encoder.personal:
+            return [None] * len(users)
+        events = self.positives.events.last_of_each_kind(users, self.positives.stop[cases], self._remembered)
+        columns = zip(events.items.tolist(), events.kinds.tolist(), events.times.tolist(), strict=True)
+        history = [self.bundle.event(*event) for event in columns]
+        shoppers: list[Shopper | None] = []
+        for user, start, stop in zip(users.tolist(), events.offsets, events.offsets[1:], strict=False):
+            user_id = self.positives.user_ids[user] if user >= 0 else None
+            shoppers.append(Shopper(user_id, self._profiles.get(user_id), history[start:stop]) if user_id else None)
+        return shoppers
 
 
 def _profiles(table: pl.DataFrame | None) -> dict[str, dict[str, Any]]:

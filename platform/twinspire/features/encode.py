@@ -18,7 +18,7 @@ from twinspire.features.log import LogConfig, Positives, read_positives
 from twinspire.features.resolve import resolve
 from twinspire.features.rows import RowWriter
 from twinspire.features.spec import FeatureConfig, History, Id
-from twinspire.features.store import Events, FeatureStore
+from twinspire.features.store import FeatureStore
 from twinspire.features.supervision import Labels, SupervisionConfig
 from twinspire.text import Tokeniser, TokeniserConfig
 
@@ -106,8 +106,7 @@ def encode(
     supervision = supervision or SupervisionConfig()
     shutil.rmtree(folder, ignore_errors=True)
     positives = read_positives(dataset, log)
-    starts = np.where(positives.user >= 0, positives.event_offsets[np.maximum(positives.user, 0)], positives.stop)
-    config = resolve(features, dataset, positives.stop - starts)
+    config = resolve(features, dataset, positives.history_lengths)
     clicks = np.bincount(positives.item, minlength=len(dataset.items))
     min_count = next((feature.min_count for feature in config.item if isinstance(feature, Id)), 1)
     ids, id_rows = id_bags(clicks, min_count)
@@ -130,17 +129,12 @@ def _build_store(
     users = pl.DataFrame({"user_id": positives.user_ids})
     if dataset.users is not None:
         users = users.join(dataset.users, on="user_id", how="left", maintain_order="left")
-    histories = {
-        feature.name("query"): (feature.table("query"), feature.length)
-        for feature in dictionaries.config.query
-        if isinstance(feature, History)
-    }
     wanted = {feature.name("query") for feature in dictionaries.config.query if not isinstance(feature, str)}
     return FeatureStore(
         items=dictionaries.items(dataset.items, ids),  # type: ignore[arg-type]
         queries={name: bags for name, bags in dictionaries.text(queries).items() if name in wanted},
         users=dictionaries.users(users),
-        events=Events(positives.event_items, positives.event_offsets),
-        histories=histories,
+        events=positives.events,
+        histories=[feature for feature in dictionaries.config.query if isinstance(feature, History)],
         n_items=len(dataset.items),
     )

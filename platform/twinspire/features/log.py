@@ -1,8 +1,8 @@
 """From the click log to training rows: who searched what, and what was clicked, as numbers.
 
-A positive is one search (shopper, session, query) and one item of it. Its history ends before the search's first
-event, so
-that no row sees its own click, nor another click on the same result page.
+A positive is one search (shopper, session, query) and one item of it. Its history is every click, cart and purchase of
+the shopper before the search's first event, so that no row sees its own click, what followed from it, or another click
+on the same result page.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from twinspire.errors import DatasetError
+from twinspire.features.history import KINDS, Events
 from twinspire.text import normalise_column
 
 if TYPE_CHECKING:
@@ -45,11 +46,9 @@ class LogConfig(BaseModel):
 class Positives:
     """The log as numbers. All arrays are over positives (P,), in order of time, unless said otherwise.
 
-    `query` row of `queries`, `user` row of `user_ids` or -1, `item` row of the items table, `stop` end of the
-    history in
-    `event_items`, `weight` (P,) f32, `time` microseconds since 1970 (UTC). `event_items` (E,) and `event_offsets`
-    (U + 1,):
-    each user's clicked items, oldest first.
+    `query` row of `queries`, `user` row of `user_ids` or -1, `item` row of the items table, `stop` end of the history
+    in `events`, `weight` (P,) f32, `time` microseconds since 1970 (UTC). `events` are those of each user, of every
+    kind, whichever kinds make positives.
     """
 
     query: NDArray[np.int32]
@@ -60,11 +59,16 @@ class Positives:
     time: NDArray[np.int64]
     queries: pl.Series
     user_ids: pl.Series
-    event_items: NDArray[np.int32]
-    event_offsets: NDArray[np.int64]
+    events: Events
 
     def __len__(self) -> int:
         return len(self.query)
+
+    @property
+    def history_lengths(self) -> NDArray[np.int64]:
+        """Number of earlier events of each positive, (P,)."""
+        starts = self.events.offsets[np.maximum(self.user, 0)]
+        return np.where(self.user >= 0, self.stop - starts, 0)
 
 
 def read_positives(dataset: Dataset, config: LogConfig) -> Positives:
@@ -72,39 +76,26 @@ def read_positives(dataset: Dataset, config: LogConfig) -> Positives:
 
     Errors: DatasetError where the log exists and holds no positive in that time.
     """
-    frame = _collect(dataset, config)
-    items = pl.DataFrame({"item_id": dataset.items["item_id"]}).with_row_index("item")
-    frame = frame.join(items, on="item_id", how="left", maintain_order="left")
+    log = _collect(dataset, config)
+    users = _user_ids(dataset, log)
+    log = _numbered(log, "item_id", dataset.items["item_id"], "item")
+    log = _numbered(log, "user_id", users, "user")
+    frame = log.filter("positive")
     queries = frame["query"].unique(maintain_order=True)
-    users = _user_ids(dataset, frame)
-    frame = frame.join(
-        pl.DataFrame({"query": queries}).with_row_index("query_row"),
-        on="query",
-        how="left",
-        maintain_order="left",
-    )
-    frame = frame.join(
-        pl.DataFrame({"user_id": users}).with_row_index("user"),
-        on="user_id",
-        how="left",
-        maintain_order="left",
-    )
-    user = frame["user"].cast(pl.Int32).fill_null(-1).to_numpy()
-    item = frame["item"].cast(pl.Int32).to_numpy()
+    frame = _numbered(frame, "query", queries, "query_row")
+    events = _events(log.filter(pl.col("user") >= 0), len(users))
+    user = frame["user"].to_numpy()
     time = frame["timestamp"].dt.epoch("us").to_numpy()
-    searched = frame["searched"].dt.epoch("us").to_numpy()
-    event_items, event_offsets, stop = _histories(user, item, time, searched, len(users))
     return Positives(
-        query=frame["query_row"].cast(pl.Int32).to_numpy(),
+        query=frame["query_row"].to_numpy(),
         user=user,
-        item=item,
-        stop=stop,
+        item=frame["item"].to_numpy(),
+        stop=_stops(events, user, frame["searched"].dt.epoch("us").to_numpy()),
         weight=_weights(time, config.half_life_days),
         time=time,
         queries=queries,
         user_ids=users,
-        event_items=event_items,
-        event_offsets=event_offsets,
+        events=events,
     )
 
 
@@ -117,23 +108,27 @@ def cut_time(dataset: Dataset, config: LogConfig) -> datetime | None:
 
 
 def search_log(interactions: pl.LazyFrame, events: tuple[str, ...]) -> pl.DataFrame:
-    """Positives as columns timestamp, query (normalised), item_id, user_id, searched; sorted by time.
+    """Clicks, carts and purchases: timestamp, query (normalised), item_id, user_id, event, searched, positive; by time.
 
-    `searched` is the time of the search's first event: nothing from then on belongs to its history.
+    `searched` is the time of the search's first event: nothing from then on belongs to its history. `positive` is the
+    first of `events` on an item of a search.
     """
     search = ["user_id", "session_id", "query"]
     frame = (
-        interactions.filter(pl.col("event").is_in(events))
-        .select("timestamp", "query", "item_id", "user_id", "session_id")
+        interactions.filter(pl.col("event").is_in(KINDS))
+        .select("timestamp", "query", "item_id", "user_id", "session_id", "event")
         .collect(engine="streaming")
         .sort("timestamp", maintain_order=True)
     )
     frame = frame.with_columns(normalise_column(frame["query"]).alias("query"))
     known = pl.col("session_id").is_not_null()
     first = pl.col("timestamp").min().over(search)
-    frame = frame.with_columns(pl.when(known).then(first).otherwise(pl.col("timestamp")).alias("searched"))
-    repeated = pl.struct([*search, "item_id"]).is_first_distinct().not_() & known
-    return frame.filter(~repeated).drop("session_id")
+    named = pl.col("event").is_in(events)
+    repeated = pl.struct(*search, "item_id", named.alias("named")).is_first_distinct().not_() & known
+    return frame.with_columns(
+        pl.when(known).then(first).otherwise(pl.col("timestamp")).alias("searched"),
+        (named & ~repeated).alias("positive"),
+    ).drop("session_id")
 
 
 def _collect(dataset: Dataset, config: LogConfig) -> pl.DataFrame:
@@ -144,7 +139,9 @@ def _collect(dataset: Dataset, config: LogConfig) -> pl.DataFrame:
                 "query": pl.String,
                 "item_id": pl.String,
                 "user_id": pl.String,
+                "event": pl.String,
                 "searched": pl.Datetime("us", "UTC"),
+                "positive": pl.Boolean,
             }
         )
     interactions = dataset.interactions
@@ -152,9 +149,15 @@ def _collect(dataset: Dataset, config: LogConfig) -> pl.DataFrame:
     if until is not None:
         interactions = interactions.filter(pl.col("timestamp") < until)
     frame = search_log(interactions, config.events)
-    if frame.is_empty() and until is not None:
+    if not frame["positive"].any() and until is not None:
         raise DatasetError(f"interactions: no {', '.join(config.events)} before {until}; nothing to train on")
     return frame
+
+
+def _numbered(frame: pl.DataFrame, column: str, values: pl.Series, name: str) -> pl.DataFrame:
+    """The frame with `name`, i32: the row in `values` of each value of a column; -1 where it is null."""
+    rows = pl.DataFrame({column: values}).with_row_index(name).cast({name: pl.Int32})
+    return frame.join(rows, on=column, how="left", maintain_order="left").with_columns(pl.col(name).fill_null(-1))
 
 
 def _user_ids(dataset: Dataset, frame: pl.DataFrame) -> pl.Series:
@@ -165,29 +168,30 @@ def _user_ids(dataset: Dataset, frame: pl.DataFrame) -> pl.Series:
     return pl.concat([dataset.users["user_id"], seen]).unique(maintain_order=True).alias("user_id")
 
 
-def _histories(
-    user: NDArray[np.int32],
-    item: NDArray[np.int32],
-    time: NDArray[np.int64],
-    searched: NDArray[np.int64],
-    users: int,
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Each user's events in time order, and where each positive's history stops in them."""
-    known = np.flatnonzero(user >= 0)
-    order = known[np.lexsort((time[known], user[known]))]
+def _events(log: pl.DataFrame, users: int) -> Events:
+    """Each user's events in order of time, those of one time in the order of the log."""
+    log = log.sort("user", maintain_order=True)
     offsets = np.zeros(users + 1, np.int64)
-    np.cumsum(np.bincount(user[order], minlength=users), out=offsets[1:])
-    stop = np.zeros(len(user), np.int64)
+    np.cumsum(np.bincount(log["user"].to_numpy(), minlength=users), out=offsets[1:])
+    kinds = log["event"].replace_strict(KINDS, range(len(KINDS)), return_dtype=pl.Int8)
+    return Events(log["item"].to_numpy(), kinds.to_numpy(), log["timestamp"].dt.epoch("us").to_numpy(), offsets)
+
+
+def _stops(events: Events, user: NDArray[np.int32], searched: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where in the events the history of each positive (P,) stops: before the first event at its search's own time."""
+    stops = np.zeros(len(user), np.int64)
+    known = np.flatnonzero(user >= 0)
     # Events and searches of a user in one sorted sequence, a search before the events of its own time: the number of
     # events before it, over all users, is its stop.
-    both_user = np.concatenate([user[order], user[order]])
-    both_time = np.concatenate([time[order], searched[order]])
-    is_event = np.repeat([1, 0], len(order))
-    merged = np.lexsort((is_event, both_time, both_user))
-    before = np.cumsum(is_event[merged]) - is_event[merged]
+    owner = np.repeat(np.arange(len(events.offsets) - 1), np.diff(events.offsets))
+    is_event = np.repeat([1, 0], [len(owner), len(known)])
+    merged = np.lexsort(
+        (is_event, np.concatenate([events.times, searched[known]]), np.concatenate([owner, user[known]]))
+    )
+    before = np.cumsum(is_event[merged])
     searches = is_event[merged] == 0
-    stop[order[merged[searches] - len(order)]] = before[searches]
-    return item[order], offsets, stop
+    stops[known[merged[searches] - len(owner)]] = before[searches]
+    return stops
 
 
 def _weights(time: NDArray[np.int64], half_life_days: float | None) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that a shopper did with one catalogue item."""
+    """One thing that a shopper did with one catalogue item: a click, cart or purchase; others are ignored."""
 
     item_id: str
     event: str = "click"
@@ -23,8 +23,8 @@ class Event:
 class Shopper:
     """Who asks. What is given here comes before what the bundle remembers of `user_id`.
 
-    `profile` maps columns of the users table to values; `history` is oldest first (sorted by timestamp if all have
-    one).
+    `profile` maps columns of the users table to values; `history` is oldest first, sorted by timestamp if all have one.
+    If not, an event counts as at least as old as the one after it, and one without a timestamp as just as old.
     Unknown user ids, profile values and item ids are ignored: a new shopper is still answered.
     """
 

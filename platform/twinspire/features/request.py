@@ -7,26 +7,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from twinspire.features.history import KINDS, Events, history_bags
 from twinspire.features.spec import Category, History, Number
-from twinspire.features.store import look_through
 from twinspire.ragged import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     import polars as pl
+    from numpy.typing import NDArray
 
     from twinspire.features.dictionaries import Dictionaries
     from twinspire.features.query import Event, Query, Shopper
     from twinspire.features.store import Bags
 
+_CODES: dict[str, int] = {kind: code for code, kind in enumerate(KINDS)}
+
 
 class RequestEncoder:
     """Queries with their shoppers to bags. Immutable and thread-safe.
 
-    `users` has `user_id`, the profile columns and `history` (list of item rows, oldest first); `item_rows` maps an
-    item id
-    to its row; `item_bags` are the item features that histories look through.
+    `users` has `user_id`, the profile columns and `history` (lists of `item`, `kind` and `time` as in Events, oldest
+    first); `item_rows` maps an item id to its row; `item_bags` are the item features that histories look through.
     """
 
     def __init__(
@@ -39,11 +42,7 @@ class RequestEncoder:
         self._histories = [feature for feature in query if isinstance(feature, History)]
         self._user_rows = {user: row for row, user in enumerate(users["user_id"])} if self.personal else {}
         self._user_bags = dictionaries.users(users) if self.personal else {}
-        history = users["history"]
-        self._events = Ragged.from_lengths(
-            history.explode(empty_as_null=False).to_numpy().astype(np.int32),
-            history.list.len().to_numpy().astype(np.int64),
-        )
+        self._remembered = _events(users["history"])
 
     @property
     def personal(self) -> bool:
@@ -70,38 +69,64 @@ class RequestEncoder:
             bags[name] = Ragged.from_rows(
                 [self._profile_bag(feature, name, s, row) for s, row in zip(shoppers, rows, strict=True)]
             )
-        items = [self.history(shopper, row) for shopper, row in zip(shoppers, rows, strict=True)]
-        last = {
-            length: Ragged.from_rows([rows[-length:] for rows in items])
-            for length in {history.length for history in self._histories}
+        return bags | self._history_bags(shoppers, np.array(rows))
+
+    def _history_bags(self, shoppers: Sequence[Shopper | None], rows: NDArray[np.int64]) -> Bags:
+        events, users = self._remembered, rows
+        if any(shopper is not None and shopper.history is not None for shopper in shoppers):
+            events, users = self._told(shoppers, rows), np.arange(len(shoppers))
+        stops = events.offsets[users + 1]  # of nobody, -1: the first place
+        return {
+            history.name("query"): history_bags(history, events, users, stops, self.item_bags[history.table("query")])
+            for history in self._histories
         }
-        for history in self._histories:
-            bags[history.name("query")] = look_through(last[history.length], self.item_bags[history.table("query")])
-        return bags
+
+    def _told(self, shoppers: Sequence[Shopper | None], rows: NDArray[np.int64]) -> Events:
+        """The events of each shopper: what the request gives, else what is remembered."""
+        remembered, parts = self._remembered, []
+        for shopper, row in zip(shoppers, rows.tolist(), strict=True):
+            if shopper is not None and shopper.history is not None:
+                parts.append(self.history(shopper.history))
+            else:
+                some = slice(remembered.offsets[row], remembered.offsets[row + 1]) if row >= 0 else slice(0)
+                parts.append((remembered.items[some], remembered.kinds[some], remembered.times[some]))
+        items, kinds, times = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return Events(items, kinds, times, np.cumsum([0, *(len(part[0]) for part in parts)]))
 
     def _profile_bag(self, feature: Category | Number, name: str, shopper: Shopper | None, row: int) -> Sequence[int]:
         if shopper is not None and shopper.profile is not None and feature.column in shopper.profile:
             return self.dictionaries.encodings[feature.table("user")].apply_one(shopper.profile[feature.column])
         return self._user_bags[name].row(row).tolist() if row >= 0 else []
 
-    def history(self, shopper: Shopper | None, row: int | None = None) -> Sequence[int]:
-        """Item rows of a shopper's history, oldest first: what the request gives, else what the bundle remembers."""
-        if shopper is not None and shopper.history is not None:
-            known = (self.item_rows.get(event.item_id) for event in _in_time_order(shopper.history))
-            return [item for item in known if item is not None]
-        if row is None:
-            row = self._user_rows.get(shopper.user_id or "", -1) if shopper else -1
-        return self._events.row(row).tolist() if row >= 0 else []
+    def history(self, events: Sequence[Event]) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int64]]:
+        """Items, kinds and times, as in Events, of a history that a request gives: (E,) each, oldest first.
+
+        Left out are events on items that are not in the catalogue, and of kinds that no history is made of. The events
+        are put in order of time if all have one. If not, they stand as given, an event is at least as old as the one
+        after it, and one without a time is just as old as that; without any times all are of one age.
+        """
+        if all(event.timestamp is not None for event in events):
+            events = sorted(events, key=lambda event: _microseconds(event.timestamp))
+        kept, last = [], max((_microseconds(event.timestamp) for event in events), default=0)
+        for event in reversed(events):
+            if event.timestamp is not None:
+                last = min(last, _microseconds(event.timestamp))
+            if event.item_id in self.item_rows and event.event in _CODES:
+                kept.append((self.item_rows[event.item_id], _CODES[event.event], last))
+        items, kinds, times = zip(*reversed(kept), strict=True) if kept else ((), (), ())
+        return np.array(items, np.int32), np.array(kinds, np.int8), np.array(times, np.int64)
 
 
-def _in_time_order(events: Sequence[Event]) -> Sequence[Event]:
-    if all(event.timestamp is not None for event in events):
-        return sorted(events, key=_seconds)
-    return events
+def _events(histories: pl.Series) -> Events:
+    """Remembered histories, (U,) lists, as flat arrays."""
+    flat = histories.explode(empty_as_null=False).struct.unnest()
+    offsets = np.zeros(len(histories) + 1, np.int64)
+    np.cumsum(histories.list.len().to_numpy(), out=offsets[1:])
+    return Events(flat["item"].to_numpy(), flat["kind"].to_numpy(), flat["time"].to_numpy(), offsets)
 
 
-def _seconds(event: Event) -> float:
-    """Time of an event; one without a zone is UTC."""
-    assert event.timestamp is not None
-    time = event.timestamp
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+def _microseconds(time: datetime | None) -> int:
+    """A time as microseconds since 1970; one without a zone is UTC, none at all long ago."""
+    if time is None:
+        return 0
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1e6)

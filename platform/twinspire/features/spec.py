@@ -8,7 +8,7 @@ is shared: the brands in a shopper's history meet the brands of the items in one
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -80,16 +80,37 @@ class Number(_Spec):
         return self.name(side)
 
 
+Kind = Literal["click", "cart", "purchase"]
+
+
 class History(_Spec):
-    """The shopper's last events before this query, seen through one feature of their items (`id`, `brand`, ...)."""
+    """The shopper's last events before this query, seen through one feature of their items (`id`, `brand`, ...).
+
+    An event weighs what its kind weighs, less the older it is; the weights of a history add up to 1.
+    """
 
     kind: Literal["history"] = "history"
     of: str = "id"
-    length: int = Field(20, ge=1, le=1000)
+    length: int = Field(20, ge=1, le=1000, description="events read, the most recent ones")
+    weights: dict[Kind, Annotated[float, Field(gt=0, le=1e6)]] = Field(
+        {"click": 1.0, "cart": 1.0, "purchase": 1.0},
+        min_length=1,
+        description="what an event of each kind weighs; a kind left out is not read",
+    )
+    half_life_days: float | None = Field(
+        None,
+        gt=0,
+        le=36_500,
+        description="an event this much older than the last weighs half; null: age is ignored",
+    )
+    dropout: float = Field(
+        0.5, ge=0, lt=1, description="share of histories left out in training, so that none is learnt by heart"
+    )
 
     def name(self, side: str) -> str:
-        """The feature's name: `history.brand`."""
-        return f"history.{self.of}"
+        """The feature's name: `history.brand`, or `history.brand.purchase` where some kinds are not read."""
+        read = [kind for kind in get_args(Kind) if kind in self.weights]
+        return ".".join(["history", self.of, *(["+".join(read)] if len(read) < len(get_args(Kind)) else [])])
 
     def table(self, side: str) -> str:
         """The embedding table that the feature looks up: that of the items' feature."""
@@ -113,5 +134,11 @@ class FeatureConfig(_Spec):
         20,
         ge=1,
         le=1000,
-        description="events kept for each shopper in the bundle, at least as many as the longest history feature reads",
+        description="events of each kind kept for each shopper in the bundle, at least what a history feature reads",
     )
+
+    @property
+    def remembered(self) -> int:
+        """Events of each kind that a bundle keeps for each shopper: enough for every history feature."""
+        lengths = [feature.length for feature in self.query if isinstance(feature, History)]
+        return max([self.history_length, *lengths])

@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 import numpy as np
 
+from twinspire.features.history import Events, history_bags
+from twinspire.features.spec import History
 from twinspire.ragged import Ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from twinspire.ragged import Ints
 
@@ -26,25 +26,17 @@ Bags = dict[str, Ragged]
 
 
 @dataclass(frozen=True)
-class Events:
-    """Each user's clicked items, oldest first: `items` (E,) rows, `offsets` (U + 1,)."""
-
-    items: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class FeatureStore:
     """Feature name to bags, for each of `items` (n,), `queries` (q,) and `users` (u,); and the users' events.
 
-    `histories` maps a history feature to its length and the item feature that it looks through.
+    `histories` are the query tower's history features.
     """
 
     items: Bags
     queries: Bags
     users: Bags
     events: Events
-    histories: Mapping[str, tuple[str, int]]
+    histories: Sequence[History]
     n_items: int
 
     def item_features(self, rows: Ints) -> Bags:
@@ -55,15 +47,9 @@ class FeatureStore:
         """Bags of the query tower, (B,) each: query rows, user rows (-1: nobody) and where their histories stop."""
         features = {name: bags.gather(query) for name, bags in self.queries.items()}
         features |= {name: _gather_known(bags, user) for name, bags in self.users.items()}
-        features |= self._history_features(user, stop)
-        return features
-
-    def _history_features(self, user: Ints, stop: Ints) -> Bags:
-        start = np.where(user >= 0, self.events.offsets[np.maximum(user, 0)], stop)
-        features = {}
-        for name, (feature, length) in self.histories.items():
-            first = np.maximum(start, stop - length)
-            features[name] = look_through(_slices(self.events.items, first, stop), self.items[feature])
+        for history in self.histories:
+            through = self.items[history.table("query")]
+            features[history.name("query")] = history_bags(history, self.events, user, stop, through)
         return features
 
     def save(self, folder: Path) -> None:
@@ -72,10 +58,10 @@ class FeatureStore:
             (folder / side).mkdir(parents=True)
             for name, ragged in bags.items():
                 ragged.save(folder / side / file_name(name))
-        np.save(folder / "events.items.npy", self.events.items)
-        np.save(folder / "events.offsets.npy", self.events.offsets)
+        self.events.save(folder / "events")
         names = {"items": list(self.items), "queries": list(self.queries), "users": list(self.users)}
-        meta = {"features": names, "histories": dict(self.histories), "n_items": self.n_items}
+        histories = [history.model_dump(mode="json") for history in self.histories]
+        meta = {"features": names, "histories": histories, "n_items": self.n_items}
         (folder / "store.json").write_text(json.dumps(meta))
 
     @classmethod
@@ -86,27 +72,17 @@ class FeatureStore:
             side: {name: Ragged.load(folder / side / file_name(name)) for name in names}
             for side, names in meta["features"].items()
         }
-        events = Events(
-            np.load(folder / "events.items.npy", mmap_mode="r"),
-            np.load(folder / "events.offsets.npy", mmap_mode="r"),
+        return cls(
+            **sides,
+            events=Events.load(folder / "events"),
+            histories=[History.model_validate(history) for history in meta["histories"]],
+            n_items=meta["n_items"],
         )
-        histories = {name: (feature, length) for name, (feature, length) in meta["histories"].items()}
-        return cls(**sides, events=events, histories=histories, n_items=meta["n_items"])
 
 
 def file_name(feature: str) -> str:
     """The name of a feature as the name of a file: columns may be called anything, `size/colour` too."""
     return quote(feature, safe="")
-
-
-def look_through(rows: Ragged, bags: Ragged) -> Ragged:
-    """Replace each row number in `rows` by that row's bag: a history of items becomes a history of their brands."""
-    inner = bags.gather(rows.values)
-    return Ragged(inner.values, inner.offsets[rows.offsets])
-
-
-def _slices(values: NDArray[np.int32], starts: Ints, stops: Ints) -> Ragged:
-    return Ragged(values, np.zeros(1, np.int64)).slices(starts, stops)
 
 
 def _gather_known(bags: Ragged, rows: Ints) -> Ragged:

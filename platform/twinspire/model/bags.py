@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 class Bag(NamedTuple):
-    """`rows` (T,) and `offsets` (B + 1,), integers: bag i is rows[offsets[i]:offsets[i + 1]]."""
+    """`rows` (T,) and `offsets` (B + 1,), integers: bag i is rows[offsets[i]:offsets[i + 1]].
+
+    `weights` (T,) f32 of the rows, adding up to 1 in each bag; None where all rows of a bag weigh the same.
+    """
 
     rows: torch.Tensor
     offsets: torch.Tensor
+    weights: torch.Tensor | None = None
 
 
 Features = dict[str, Bag]
@@ -28,6 +32,7 @@ def to_bags(features: Mapping[str, Ragged], device: torch.device | str = "cpu") 
         name: Bag(
             torch.from_numpy(ragged.values.astype("int64", copy=False)).to(device, non_blocking=True),
             torch.from_numpy(ragged.offsets).to(device, non_blocking=True),
+            None if ragged.weights is None else torch.from_numpy(ragged.weights).to(device, non_blocking=True),
         )
         for name, ragged in features.items()
     }

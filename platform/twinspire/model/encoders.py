@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from twinspire.model.bags import Bag
 
 
 class BagEncoder(nn.Module):
-    """The mean of a bag's rows of the table named `table`; an empty bag is the zero vector.
+    """The mean of a bag's rows of the table named `table`, by their weights; an empty bag is the zero vector.
 
     Tables are shared between encoders, so they are handed in. `dropout` empties whole bags while training, so that
     the tower learns to
@@ -27,11 +28,26 @@ class BagEncoder(nn.Module):
 
     def forward(self, bag: Bag, tables: nn.ModuleDict) -> torch.Tensor:
         """Bag of B rows to (B, D)."""
-        vectors = tables[self.table](bag.rows, bag.offsets) * self.gain
+        vectors = pooled(bag, tables[self.table]) * self.gain
         if self.training and self.dropout:
             keep = torch.rand(len(vectors), 1, device=vectors.device) >= self.dropout
             vectors = vectors * keep
         return vectors  # type: ignore[no-any-return]
+
+
+def pooled(bag: Bag, table: nn.EmbeddingBag) -> torch.Tensor:
+    """The mean of each bag's rows, (B, D), weighted where the bag has weights."""
+    if bag.weights is None:
+        return table(bag.rows, bag.offsets)  # type: ignore[no-any-return]
+    return functional.embedding_bag(
+        bag.rows,
+        table.weight,
+        bag.offsets,
+        mode="sum",
+        sparse=table.sparse,
+        per_sample_weights=bag.weights,
+        include_last_offset=True,
+    )
 
 
 def table_key(name: str) -> str:

@@ -49,7 +49,14 @@ class QueryLookup:
     def __call__(self, features: Mapping[str, Ragged]) -> torch.Tensor:
         """Feature name to B bags, for each name the tower knows; gives (B, H, D)."""
         bag = stack([features[name] for name in self._names], self._first_rows)
-        means = functional.embedding_bag(bag.rows, self._rows, bag.offsets, mode="mean", include_last_offset=True)
+        means = functional.embedding_bag(
+            bag.rows,
+            self._rows,
+            bag.offsets,
+            mode="mean" if bag.weights is None else "sum",
+            per_sample_weights=bag.weights,
+            include_last_offset=True,
+        )
         slots = len(self._names)
         vectors = means.view(slots, -1, means.shape[1]) * self._gains  # (S, B, D)
         return self._tower.combine(vectors)
@@ -67,4 +74,17 @@ def stack(features: list[Ragged], first_rows: NDArray[np.int64]) -> Bag:
     ends = np.cumsum(lengths)
     starts[1:] += ends[:-1, None]
     offsets[-1] = ends[-1]
-    return Bag(torch.from_numpy(rows), torch.from_numpy(offsets))
+    weights = None
+    if any(feature.weights is not None for feature in features):
+        weights = torch.from_numpy(_weights(features, offsets, ends))
+    return Bag(torch.from_numpy(rows), torch.from_numpy(offsets), weights)
+
+
+def _weights(features: list[Ragged], offsets: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The weight of every row; those of a bag without weights are equal and add up to 1."""
+    each = np.diff(offsets)
+    weights = np.repeat((1 / np.maximum(each, 1)).astype(np.float32), each)
+    for feature, end in zip(features, ends.tolist(), strict=True):
+        if feature.weights is not None:
+            weights[end - len(feature.values) : end] = feature.weights
+    return weights

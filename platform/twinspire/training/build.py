@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from twinspire.features.dictionaries import Dictionaries, token_weights
-from twinspire.features.spec import Id
+from twinspire.features.spec import History, Id
 from twinspire.model import Architecture, FeatureSlot, TwoTower
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def architecture(dictionaries: Dictionaries, config: ModelConfig) -> Architectur
 
 
 def _slot(feature: object, side: str) -> FeatureSlot:
-    dropout = feature.dropout if isinstance(feature, Id) else 0.0
+    dropout = feature.dropout if isinstance(feature, Id | History) else 0.0
     return FeatureSlot(feature=feature.name(side), table=feature.table(side), dropout=dropout)  # type: ignore[attr-defined]
 
 
