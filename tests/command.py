@@ -71,13 +71,13 @@ class CommandLine:
     def left_running(self) -> list[str]:
         """Command lines of processes that outlive the commands; they are given some seconds to go."""
         until = time.monotonic() + GONE_WITHIN_S
-        while (left := self._processes()) and time.monotonic() < until:
+        while (left := self.processes()) and time.monotonic() < until:
             time.sleep(0.2)
         return list(left.values())
 
     def end_all(self) -> None:
         """Kill whatever the commands started."""
-        for process in self._processes():
+        for process in self.processes():
             try:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:
@@ -86,7 +86,8 @@ class CommandLine:
     def _output(self, name: str) -> Path:
         return self.folder.parent / f"{self.folder.name}.{name}.txt"
 
-    def _processes(self) -> dict[int, str]:
+    def processes(self) -> dict[int, str]:
+        """Process ids and command lines of what the commands started and still runs."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:

@@ -22,7 +22,6 @@ ROUNDS = 3
 # Over seeds 0 to 3, one worker's best MRR on this market was 0.361, 0.371, 0.359 and 0.370: a standard deviation of
 # 0.006, so that the difference of two runs has 0.009. Three of those. Two workers had 0.355, 0.367 and 0.372.
 SEED_NOISE = 0.027
-SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train writes it when a checkpoint counts
 LEARNED_MRR = 0.25  # popularity has 0.05 and a first round 0.33
 
 
@@ -75,17 +74,12 @@ def alone(market, tmp_path_factory):
         return Run(market, folder).train()
 
 
-def dying(step, flag, after=None):
-    """A worker that ends without a word before its `step`th step, unless `flag` is there, which it then leaves.
-
-    It waits for a file that matches `after` in the training's storage: Ray Train hears of a checkpoint with a delay.
-    """
+def dying(step, flag):
+    """A worker that ends without a word before its `step`th step, unless `flag` is there, which it then leaves."""
 
     def worker(settings):
         import itertools
         import os
-        import time
-        from pathlib import Path
 
         from twinspire.training import worker as room
 
@@ -93,14 +87,32 @@ def dying(step, flag, after=None):
 
         def step_or_die(self, batch):
             if next(steps) == step and not flag.exists():
-                while after and not list(Path(settings["progress_file"]).parent.rglob(after)):
-                    time.sleep(0.1)
                 flag.touch()
                 os._exit(1)
             return original(self, batch)
 
         room.Learner.step = step_or_die
         room.train_worker(settings)
+
+    return worker
+
+
+def counting(train_worker, path):
+    """The same worker, which adds a letter to a file at each step."""
+
+    def worker(settings):
+        from twinspire.training import worker as room
+
+        original = room.Learner.step
+
+        def step(self, batch):
+            loss = original(self, batch)
+            with path.open("a") as file:
+                file.write("s")
+            return loss
+
+        room.Learner.step = step
+        train_worker(settings)
 
     return worker
 
@@ -118,7 +130,7 @@ def test_a_worker_that_dies_goes_on_from_its_checkpoint_in_the_same_run(alone, p
     run = prepare()
     a_round = run.encoded.meta.training // run.config.training.batch_size
     flag = tmp_path / "died"
-    monkeypatch.setattr("twinspire.training.run.train_worker", dying(a_round + a_round // 2, flag, SNAPSHOT))
+    monkeypatch.setattr("twinspire.training.run.train_worker", dying(a_round + a_round // 2, flag))
     summary = run.train()
     assert flag.exists()
     assert summary["phase"] == "done"
@@ -128,6 +140,19 @@ def test_a_worker_that_dies_goes_on_from_its_checkpoint_in_the_same_run(alone, p
     assert found.info.run_id == run.run_id
     steps = [point.step for point in run.store.get_metric_history(run.run_id, "validation/mrr")]
     assert steps == list(range(1, ROUNDS + 1))
+
+
+def test_a_worker_goes_on_inside_a_round(alone, prepare, tmp_path, monkeypatch):
+    run = prepare("training.checkpoint_minutes=1e-9")  # after every step
+    a_round = run.encoded.meta.training // run.config.training.batch_size
+    half, steps = a_round // 2, tmp_path / "steps"
+    monkeypatch.setattr("twinspire.training.run.train_worker", counting(dying(half, tmp_path / "died"), steps))
+    summary = run.train()
+    assert len(steps.read_text()) == ROUNDS * a_round, "no step twice"
+    assert summary["best_mrr"] == pytest.approx(alone["best_mrr"], abs=SEED_NOISE)
+    losses = [record["search/loss"] for record in summary["history"]]
+    assert losses == pytest.approx([record["search/loss"] for record in alone["history"]], rel=0.05)
+    assert len(list((tmp_path / "train" / "checkpoints").glob("*/"))) == 1
 
 
 def test_a_worker_that_keeps_dying_ends_the_training_with_a_reason(prepare, tmp_path, monkeypatch):

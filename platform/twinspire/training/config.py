@@ -42,14 +42,18 @@ class TrainingConfig(BaseModel):
     rounds: int = Field(8, ge=1, le=10_000, description="passes over the log at most")
     patience: int = Field(2, ge=1, description="rounds without a better validation MRR before stopping")
     refit: bool = Field(True, description="train again on all positives, for as many rounds as were best")
-    optimiser: Literal["adagrad"] = "adagrad"
-    learning_rate: float = Field(0.02, gt=0)
+    learning_rate: float = Field(0.02, gt=0, description="of Adagrad, at the start")
     schedule: Literal["linear", "constant"] = Field(
         "linear", description="linear: the rate falls to zero over `rounds`"
     )
     workers: int = Field(1, ge=1, le=4096, description="Ray Train workers")
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, le=1024, description="CPU threads a worker; steps are small, more workers gain more")
-    max_failures: int = Field(3, ge=0, description="restarts from the last checkpoint after a worker died")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the layers behind the tables; auto: bfloat16 on a GPU that has it, float32 on a CPU"
+    )
+    compile: Literal["auto"] | bool = Field("auto", description="torch.compile those layers; auto: on a GPU")
+    max_failures: int = Field(3, ge=0, description="restarts in a row that reach no new checkpoint")
+    checkpoint_minutes: float = Field(5, gt=0, description="a checkpoint at least so often, and after each round")
     seed: int = 0
     experiment: str = Field("twinspire", min_length=1, description="MLflow experiment")

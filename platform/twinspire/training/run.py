@@ -6,22 +6,24 @@ import json
 import os
 import signal
 import threading
-from pathlib import Path
+import uuid
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import ray.data
 import ray.train
 import ray.train.torch
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from safetensors.torch import load_file
 
 from twinspire.errors import DatasetError, EnvironmentProblem
 from twinspire.training.build import new_model
-from twinspire.training.feed import ReadPart, stream
+from twinspire.training.checkpoints import Checkpoints, read_progress, read_weights
+from twinspire.training.mlflow_run import RoundLog
 from twinspire.training.worker import train_worker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from twinspire.config import Config
     from twinspire.features.encode import Encoded
     from twinspire.model import TwoTower
@@ -36,42 +38,58 @@ def train(
 ) -> tuple[TwoTower, dict[str, Any]]:
     """Train on an encoded dataset; gives the model and a summary (best round, validation metrics by round).
 
-    `storage` keeps checkpoints: after a worker's death the run goes on from the last one. Ray must be connected.
-    Errors: DatasetError for a log too small to learn from; EnvironmentProblem when workers cannot start or keep dying.
+    `storage` keeps checkpoints, which every machine of the cluster must be able to write: where it has some already,
+    training goes on from the newest, and so it does when a worker, a node or Ray Train's controller dies. Ray must be
+    connected. Errors: DatasetError for a log too small to learn from; EnvironmentProblem when workers cannot start or
+    keep dying without progress.
     """
     check_size(encoded)
-    config = small_enough(config, encoded.meta.training)
-    progress_file = storage / "progress.json"
+    config = small_enough(config, min(encoded.meta.rows.values()))
+    storage = storage.absolute()
     storage.mkdir(parents=True, exist_ok=True)
+    progress_file = storage / "progress.json"
+    checkpoints = Checkpoints(storage / "checkpoints")
     settings = {
         "config": config.model_dump_json(),
         "folder": str(encoded.folder),
+        "checkpoints": str(checkpoints.folder),
         "mlflow_uri": mlflow_uri,
         "run_id": run_id,
         "progress_file": str(progress_file),
     }
-    trainer = ray.train.torch.TorchTrainer(
-        train_worker,
-        train_loop_config=settings,
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.training.workers, use_gpu=config.training.device == "cuda"
-        ),
-        run_config=ray.train.RunConfig(
-            name="train",
-            storage_path=str(storage.absolute()),
-            failure_config=ray.train.FailureConfig(max_failures=config.training.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-        ),
-        datasets=_datasets(encoded, config),
-        dataset_config=ray.train.DataConfig(execution_options=_in_order()),
-    )
     with _ProgressBar(progress_file):
-        result = _fit(trainer)
-    with result.checkpoint.as_directory() as folder:
-        model = new_model(encoded.dictionaries, config.model, seed=0, sparse=False)
-        model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
-        summary = json.loads((Path(folder) / "progress.json").read_text())
-    return model.eval(), summary
+        _train_until_done(settings, config.training, storage, checkpoints)
+    done = checkpoints.newest()
+    assert done is not None
+    progress = read_progress(done)
+    RoundLog(mlflow_uri, run_id).bring(progress.history)
+    model = new_model(encoded.dictionaries, config.model, seed=0, sparse=False)
+    model.load_state_dict(read_weights(done))
+    return model.eval(), asdict(progress)
+
+
+def _train_until_done(
+    settings: dict[str, str], training: TrainingConfig, storage: Path, checkpoints: Checkpoints
+) -> None:
+    """Start workers, again and again where they or their controller die, each time from the newest checkpoint."""
+    failures, reached = 0, checkpoints.newest()
+    while True:
+        owner = uuid.uuid4().hex
+        checkpoints.own(owner)
+        trainer = ray.train.torch.TorchTrainer(
+            train_worker,
+            train_loop_config=settings | {"owner": owner},
+            scaling_config=ray.train.ScalingConfig(num_workers=training.workers, use_gpu=training.device == "cuda"),
+            run_config=ray.train.RunConfig(name=f"train-{owner}", storage_path=str(storage)),
+        )
+        try:
+            return _fit(trainer)
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+            failures = failures + 1 if checkpoints.newest() == reached else 1
+            reached = checkpoints.newest()
+            if failures > training.max_failures:
+                last = str(error).strip().splitlines()[-1]
+                raise EnvironmentProblem(f"training failed: {last}") from error
 
 
 def check_size(encoded: Encoded) -> None:
@@ -106,35 +124,13 @@ def small_enough(config: Config, rows: int) -> Config:
     return config.model_copy(update={"training": training.model_copy(update={"batch_size": share})})
 
 
-def _datasets(encoded: Encoded, config: Config) -> dict[str, ray.data.Dataset]:
-    training = config.training
-    rows = encoded.folder / "rows"
-    read = ReadPart(
-        config.negatives,
-        training.batch_size,
-        encoded.store.n_items,
-        training.seed,
-        supervision=config.supervision,
-    )
-    return {part: stream(rows / part, read, training.rounds) for part in ("training", "all")}
-
-
-def _in_order() -> ray.data.ExecutionOptions:
-    options = ray.data.ExecutionOptions()
-    options.preserve_order = True
-    return options
-
-
-def _fit(trainer: ray.train.torch.TorchTrainer) -> Any:
+def _fit(trainer: ray.train.torch.TorchTrainer) -> None:
     """Fit; Ctrl-C stays Ctrl-C, during the training and after: Ray Train takes the signal and makes it an exit."""
     handler = signal.getsignal(signal.SIGINT)
     try:
-        return trainer.fit()
+        trainer.fit()
     except SystemExit:
         raise KeyboardInterrupt from None
-    except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-        last = str(error).strip().splitlines()[-1]
-        raise EnvironmentProblem(f"training failed: {last}") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)

@@ -1,29 +1,33 @@
-"""What each Ray Train worker runs: rounds over its shard, validation, early stopping, then a refit on the whole log."""
+"""What each Ray Train worker runs: rounds over its share, validation, early stopping, then a refit on the whole log.
+
+Wherever it starts, it goes on from the newest checkpoint, in the middle of a round too: the stream of its share is
+made from that row on. Workers that died, a controller that died and a driver that died are all the same to it.
+"""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import json
-import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mlflow
 import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
-from safetensors.torch import save_file
 
 from twinspire.config import Config
+from twinspire.errors import TwinspireError
 from twinspire.features.encode import Encoded
 from twinspire.training.build import new_model
-from twinspire.training.feed import batches
+from twinspire.training.checkpoints import Checkpoints, Progress, read_progress, read_state
+from twinspire.training.compute import Compute
+from twinspire.training.exchange import GradientExchange
+from twinspire.training.feed import ReadPart, Share, batches, stream
 from twinspire.training.learner import Learner
+from twinspire.training.mlflow_run import RoundLog
 from twinspire.training.validation import ValidationMetrics, validate
 
 if TYPE_CHECKING:
@@ -32,204 +36,199 @@ if TYPE_CHECKING:
     from twinspire.model import TwoTower
     from twinspire.training.batches import Columns
 
-LOG_EVERY_SECONDS = 0.5
-
-
-@dataclass
-class Progress:
-    """Where the run stands; part of every checkpoint."""
-
-    phase: str = "search"  # then "refit", then "done"
-    round: int = 0
-    best_round: int = 0
-    best_mrr: float = -1.0
-    steps: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+TELL_EVERY_SECONDS = 0.5
 
 
 def train_worker(settings: dict[str, Any]) -> None:
-    """Entry point of a worker. `settings`: config (JSON), folder, mlflow_uri, run_id, progress_file."""
+    """Entry point of a worker. `settings`: config (JSON), folder, checkpoints, owner, mlflow_uri, run_id,
+    progress_file."""
     config = Config.model_validate_json(settings["config"])
     context = ray.train.get_context()
     torch.set_num_threads(config.training.threads)
     torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
-    _Worker(config, settings, context.get_world_rank(), context.get_world_size()).run()
+    Worker(config, settings, Share(context.get_world_rank(), context.get_world_size())).run()
 
 
-class _Worker:
-    def __init__(self, config: Config, settings: dict[str, Any], rank: int, world: int) -> None:
-        self.config, self.settings, self.rank, self.world = config, settings, rank, world
+class Worker:
+    """One worker's training."""
+
+    def __init__(self, config: Config, settings: dict[str, Any], share: Share) -> None:
+        self.config, self.settings, self.share = config, settings, share
         self.encoded = Encoded.open(Path(settings["folder"]))
         self.store = self.encoded.store
         self.window = self.encoded.validation
         self.device = str(ray.train.torch.get_device()) if config.training.device == "cuda" else "cpu"
+        self.checkpoints = Checkpoints(Path(settings["checkpoints"]))
+        self.log = RoundLog(settings["mlflow_uri"], settings["run_id"])
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}
         self._restored: dict[str, Any] = {}
-        self._told = 0.0
+        self._told = self._saved = time.monotonic()
 
     def run(self) -> None:
-        with _checkpoint_folder() as folder:
-            self._restore(folder)
-        if self.progress.phase == "done":  # it died after its last report
-            return
+        """Train to the end, from wherever the newest checkpoint is."""
+        self._restore()
         if self.progress.phase == "search":
             self._search()
         if self.progress.phase == "refit":
             self._refit()
-        self._report({"done": 1.0}, final=True)
+        if self.progress.phase != "done" and self.share.rank == 0:
+            self.progress.phase = "done"
+            self.checkpoints.finish(self.settings["owner"], self.progress, self._module().state_dict())
 
     def _search(self) -> None:
         """Rounds over the training rows until validation stops improving."""
         training = self.config.training
-        self._start("training", training.rounds)
-        stream = self._batches("training")
-        steps = self._steps(self.encoded.meta.rows["training"])
+        steps = self._start("training", training.rounds)
+        source = self._batches("training", training.rounds, steps)
         while self.progress.round < training.rounds and self._waited() < training.patience:
-            self._round(itertools.islice(stream, steps), steps, training.rounds)
-            metrics = self._validate()
-            if metrics.mrr > self.progress.best_mrr:
-                self.progress.best_mrr, self.progress.best_round = metrics.mrr, self.progress.round
-                self.best = copy.deepcopy(self._module().state_dict())
-            self._report(metrics._asdict() | {"round": self.progress.round})
-        self._module().load_state_dict(self.best)
+            metrics = self._round(source, steps, training.rounds)
+            validation = self._validate()
+            if validation.mrr > self.progress.best_mrr:
+                self.progress.best_mrr, self.progress.best_round = validation.mrr, self.progress.round
+                if not training.refit:
+                    self.best = copy.deepcopy(self._module().state_dict())
+            self._record(metrics | {f"validation/{name}": value for name, value in validation._asdict().items()})
         if training.refit:
             self.progress.phase, self.progress.round = "refit", 0
+        else:
+            self._module().load_state_dict(self.best)
 
     def _refit(self) -> None:
         """As many rounds over all positives as were best, from a new start."""
         rounds = max(self.progress.best_round, 1)
-        self._start("all", rounds)
-        stream = self._batches("all")
-        steps = self._steps(self.encoded.meta.rows["all"])
+        steps = self._start("all", rounds)
+        source = self._batches("all", rounds, steps)
         while self.progress.round < rounds:
-            self._round(itertools.islice(stream, steps), steps, rounds)
-            self._report({"refit_round": self.progress.round})
+            self._record(self._round(source, steps, rounds))
 
-    def _start(self, part: str, rounds: int) -> None:
-        """A learner for this phase: a new one, or the restored one where a checkpoint of the phase was found."""
-        training = self.config.training
-        model = new_model(self.encoded.dictionaries, self.config.model, seed=training.seed, sparse=self.device == "cpu")
+    def _start(self, part: str, rounds: int) -> int:
+        """A learner for this phase: a new one, or the restored one where a checkpoint of the phase was found.
+
+        Gives the steps of a round.
+        """
+        training, world = self.config.training, self.share.world
+        sparse = self.device == "cpu" or world > 1
+        model = new_model(self.encoded.dictionaries, self.config.model, seed=training.seed, sparse=sparse)
         model.to(self.device)
+        steps = max(1, self.encoded.meta.rows[part] // (training.batch_size * world))
+        compute = Compute(model, training, self.device)
+        self.learner = Learner(compute, self.store, self.encoded.clicks(part), self.config, steps * rounds, self.device)
+        if world > 1:
+            exchange = GradientExchange(model.parameters())
+            self.learner.optimiser.register_step_pre_hook(lambda *_: exchange())
         if self._restored:
             model.load_state_dict(self._restored["model"])
-        rows = self.encoded.meta.rows[part]
-        wrapped = ray.train.torch.prepare_model(model, move_to_device=False) if self.world > 1 else model
-        self.learner = Learner(
-            wrapped,
-            self.store,
-            self.encoded.clicks(part),
-            self.config,
-            self._steps(rows) * rounds,
-            self.device,
-        )
-        if self._restored:
             self.learner.optimiser.load_state_dict(self._restored["optimiser"])
             self.learner.schedule.load_state_dict(self._restored["schedule"])
             self._restored = {}
+        torch.manual_seed(hash((training.seed, self.share.rank, self.progress.steps)))  # of dropout
+        return steps
 
     def _module(self) -> TwoTower:
-        model: TwoTower = getattr(self.learner.model, "module", self.learner.model)  # type: ignore[arg-type]
+        model: TwoTower = self.learner.model.module  # type: ignore[assignment]
         return model
-
-    def _steps(self, rows: int) -> int:
-        return max(1, rows // (self.config.training.batch_size * self.world))
 
     def _waited(self) -> int:
         return self.progress.round - self.progress.best_round
 
-    def _batches(self, name: str) -> Iterator[Columns]:
-        return batches(ray.train.get_dataset_shard(name), self.config.training.batch_size)
+    def _batches(self, part: str, rounds: int, steps: int) -> Iterator[Columns]:
+        """The rest of this worker's batches of a phase."""
+        training = self.config.training
+        read = ReadPart(
+            self.config.negatives,
+            training.batch_size,
+            self.store.n_items,
+            training.seed,
+            self.share,
+            self.config.supervision,
+        )
+        learned = (self.progress.round * steps + self.progress.step) * training.batch_size
+        rows = stream(self.encoded.folder / "rows" / part, read, rounds, learned)
+        rows.context.execution_options.preserve_order = True
+        return batches(rows, training.batch_size)
 
-    def _round(self, stream: Iterator[Columns], steps: int, rounds: int) -> None:
-        """One pass; the loss is logged at the end, progress now and then."""
-        total, count, started = torch.zeros((), device=self.device), 0, time.monotonic()
-        for batch in stream:
+    def _round(self, source: Iterator[Columns], steps: int, rounds: int) -> dict[str, float]:
+        """What is left of a pass; gives its mean loss and its rate."""
+        progress, size = self.progress, self.config.training.batch_size * self.share.world
+        first, started = progress.step, time.monotonic()
+        total = torch.tensor(progress.loss, device=self.device)
+        for batch in itertools.islice(source, steps - first):
             total += self.learner.step(batch)
-            count += 1
-            self._tell(count / steps, rounds)
-        self.progress.round += 1
-        self.progress.steps += count
-        seconds = time.monotonic() - started
-        loss = float(total) / max(count, 1)
-        rate = count * self.config.training.batch_size * self.world / max(seconds, 1e-9)
-        self._log({f"{self.progress.phase}/loss": loss, f"{self.progress.phase}/examples_per_second": rate})
+            progress.step += 1
+            progress.steps += 1
+            if self.share.rank == 0:
+                self._tell(progress.step / steps, rounds)
+                if self._due() and progress.step < steps:
+                    progress.loss = float(total)
+                    self._save()
+        rate = (progress.step - first) * size / max(time.monotonic() - started, 1e-9)
+        loss = float(total) / max(progress.step, 1)
+        progress.round, progress.step, progress.loss = progress.round + 1, 0, 0.0
+        return {f"{progress.phase}/loss": loss, f"{progress.phase}/examples_per_second": rate}
 
     def _validate(self) -> ValidationMetrics:
         """Rank 0 validates; all ranks hear the result, since they stop together."""
         metrics: list[Any] = [None]
-        if self.rank == 0:
+        if self.share.rank == 0:
             metrics = [validate(self._module(), self.store, self.window, self.config.training.seed, self.device)]
-        if self.world > 1:
+        if self.share.world > 1:
             torch.distributed.broadcast_object_list(metrics, src=0)
-        result: ValidationMetrics = ValidationMetrics(*metrics[0])
-        self._log({f"validation/{name}": value for name, value in result._asdict().items()})
-        return result
+        return ValidationMetrics(*metrics[0])
 
-    def _report(self, metrics: dict[str, float], *, final: bool = False) -> None:
-        """A barrier for all ranks; rank 0 brings the checkpoint."""
-        if final:
-            self.progress.phase = "done"
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = None
-            if self.rank == 0:
-                self._save(Path(folder))
-                checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=checkpoint)
-
-    def _save(self, folder: Path) -> None:
-        module = self._module()
-        state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
-        (folder / "progress.json").write_text(json.dumps(asdict(self.progress)))
-        if self.progress.phase != "done":
-            torch.save(
-                {
-                    "model": module.state_dict(),
-                    "optimiser": self.learner.optimiser.state_dict(),
-                    "schedule": self.learner.schedule.state_dict(),
-                    "best": self.best,
-                },
-                folder / "training.pt",
-            )
-
-    def _restore(self, folder: Path | None) -> None:
-        if folder is None:
+    def _record(self, metrics: dict[str, float]) -> None:
+        """A round's end: first the checkpoint, then MLflow, so that what is logged will not be learned again."""
+        if self.share.rank != 0:
             return
-        self.progress = Progress(**json.loads((folder / "progress.json").read_text()))
-        if self.progress.phase != "done":
-            self._restored = torch.load(folder / "training.pt", weights_only=True, map_location=self.device)
-            self.best = self._restored["best"]
-
-    def _log(self, metrics: dict[str, float]) -> None:
-        if self.rank != 0:
-            return
-        client = mlflow.MlflowClient(self.settings["mlflow_uri"])
-        for name, value in metrics.items():
-            client.log_metric(self.settings["run_id"], name, value, step=self.progress.round)
         self.progress.history.append({"round": self.progress.round, **metrics})
+        self._save()
+        self._bring()
+
+    def _bring(self) -> None:
+        try:
+            self.log.bring(self.progress.history)
+        except TwinspireError:  # the next round, or the driver at the end, makes up for it
+            return
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved > 60 * self.config.training.checkpoint_minutes
+
+    def _save(self) -> None:
+        state = {
+            "model": self._module().state_dict(),
+            "optimiser": self.learner.optimiser.state_dict(),
+            "schedule": self.learner.schedule.state_dict(),
+            "best": self.best,
+        }
+        self.checkpoints.save(self.settings["owner"], self.progress, state)
+        self._saved = time.monotonic()
+
+    def _restore(self) -> None:
+        """Every rank reads the same checkpoint: rank 0 names it."""
+        newest: list[Any] = [self.checkpoints.newest()]
+        if self.share.world > 1:
+            torch.distributed.broadcast_object_list(newest, src=0)
+        if newest[0] is None:
+            return
+        self.progress = read_progress(newest[0])
+        if self.progress.phase != "done":
+            self._restored = read_state(newest[0], self.device)
+            self.best = self._restored["best"]
+        if self.share.rank == 0:
+            self._bring()
 
     def _tell(self, share: float, rounds: int) -> None:
-        """Let the driver's progress bar know, at most every half second."""
+        """Let the driver's progress bar know, now and then."""
         now = time.monotonic()
-        if self.rank == 0 and now - self._told > LOG_EVERY_SECONDS:
-            self._told = now
-            state = {
-                "phase": self.progress.phase,
-                "done": self.progress.round + share,
-                "rounds": rounds,
-                "mrr": self.progress.best_mrr,
-            }
-            path = Path(self.settings["progress_file"])
-            path.with_suffix(".new").write_text(json.dumps(state))
-            path.with_suffix(".new").replace(path)
-
-
-@contextmanager
-def _checkpoint_folder() -> Iterator[Path | None]:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        yield None
-        return
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)
+        if now - self._told < TELL_EVERY_SECONDS:
+            return
+        self._told = now
+        state = {
+            "phase": self.progress.phase,
+            "done": self.progress.round + share,
+            "rounds": rounds,
+            "mrr": self.progress.best_mrr,
+        }
+        path = Path(self.settings["progress_file"])
+        path.with_suffix(".new").write_text(json.dumps(state))
+        path.with_suffix(".new").replace(path)

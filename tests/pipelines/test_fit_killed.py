@@ -1,0 +1,159 @@
+"""A fit that is killed goes on where it was: one bundle, one MLflow run, nothing left behind."""
+
+import os
+import random
+import signal
+import time
+
+import mlflow
+import polars as pl
+import pytest
+from command import CommandLine
+
+from twinspire.bundle import Bundle
+from twinspire.simulation import simulate
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # MLflow, of its own queries
+]
+
+WITHIN_S = 600
+OTHERS = {"mlflow.db", "mlartifacts", "bundle"}
+# Marks of the processes' command lines; Ray names its workers by the actor they run.
+WORKER, CONTROLLER = "RayTrainWorker", "TrainController"
+SEED_NOISE = 0.03  # three standard deviations of the difference of two seeds' best MRR on this market
+
+
+@pytest.fixture
+def line(tmp_path):
+    folder = tmp_path / "job"
+    folder.mkdir()
+    command_line = CommandLine(folder)
+    yield command_line
+    command_line.end_all()
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed") / "market"
+    simulate(folder, items=800, users=400, interactions=60_000, seed=3)
+    return folder
+
+
+class Fit:
+    """A fit on the command line that may be killed and started again."""
+
+    def __init__(self, line, data, *settings):
+        self.line = line
+        options = [part for setting in settings for part in ("--set", setting)]
+        self.command = ("fit", "--data", data, "--out", line.folder / "bundle", *options)
+        self.work = line.folder / ".bundle.work"
+
+    def start(self):
+        self.process = self.line.start(*self.command)
+
+    def wait_for(self, pattern, within=WITHIN_S):
+        """Wait until a file of the work folder matches."""
+        until = time.monotonic() + within
+        while not list(self.work.glob(pattern)):
+            if self.process.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"{pattern} is not there: {self.line.wait(self.process, 1)}")
+            time.sleep(0.02)
+
+    def kill(self, whom):
+        """Kill the driver, or a process of Ray's by what it runs; False where there is none now."""
+        if whom == "driver":
+            self.process.kill()
+            self.process.wait()
+            return True
+        found = [pid for pid, text in self.line.processes().items() if whom in text]
+        for pid in found[:1]:
+            os.kill(pid, signal.SIGKILL)
+        return bool(found)
+
+    def finish(self):
+        """Let it end, starting it again where the driver was killed; it must end well."""
+        if self.process.poll() is not None and self.process.returncode != 0:
+            self.start()
+        ended = self.line.wait(self.process, WITHIN_S)
+        assert ended.code == 0, ended.err
+        return ended
+
+    def check(self):
+        """The end is clean; gives the bundle's manifest."""
+        assert self.line.left_running() == []
+        assert {path.name for path in self.line.folder.iterdir()} == OTHERS
+        manifest = Bundle.load(self.line.folder / "bundle").manifest
+        client = mlflow.MlflowClient(f"sqlite:///{self.line.folder / 'mlflow.db'}")
+        (run,) = client.search_runs([client.get_experiment_by_name("twinspire").experiment_id])
+        assert (run.info.run_id, run.info.status) == (manifest.mlflow_run_id, "FINISHED")
+        for name in ("search/loss", "validation/mrr", "search/examples_per_second"):
+            steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+            assert steps == list(range(1, len(steps) + 1)), "each round once"
+        return manifest
+
+
+def test_a_killed_worker_and_a_killed_driver(line, tiny_dataset):
+    fit = Fit(line, tiny_dataset, "training.batch_size=4", "training.rounds=4", "training.checkpoint_minutes=0.01")
+    fit.start()
+    fit.wait_for("train/checkpoints/[0-9]*")
+    assert fit.kill(WORKER)
+    newest = max(fit.work.glob("train/checkpoints/[0-9]*"), default=None)
+    assert newest is not None
+    fit.wait_for(f"train/checkpoints/{int(newest.name) + 2:08d}")
+    fit.kill("driver")
+    assert fit.work.is_dir()
+    ended = fit.finish()
+    assert "going on from the last checkpoint" in ended.err
+    fit.check()
+
+
+def test_two_fits_into_one_target(line, tiny_dataset):
+    fit = Fit(line, tiny_dataset, "training.batch_size=2", "training.rounds=40")
+    fit.start()
+    fit.wait_for("train/progress.json")
+    second = CommandLine(line.folder)
+    ended = second(*fit.command)
+    assert ended.code == 2
+    assert ended.err.strip().splitlines()[-1].startswith(f"error: {line.folder / 'bundle'}: another fit (process ")
+    assert fit.process.poll() is None, "the first goes on"
+    fit.kill("driver")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_ten_kills_at_random_moments_are_ten_clean_ends(tmp_path, market):
+    """Who is killed and when is drawn; what is measured is printed (`pytest -s`)."""
+    draw = random.Random(2020)
+    settings = ("training.rounds=6", "training.patience=9", "training.checkpoint_minutes=0.02")
+
+    def whole(name, kills):
+        folder = tmp_path / name
+        folder.mkdir()
+        line = CommandLine(folder)
+        fit = Fit(line, market, *settings)
+        try:
+            started = time.monotonic()
+            fit.start()
+            for whom, after in kills:
+                fit.wait_for("fit.json")
+                until = time.monotonic() + after
+                while time.monotonic() < until and fit.process.poll() is None:
+                    time.sleep(0.05)
+                while fit.process.poll() is None and not fit.kill(whom):
+                    time.sleep(0.05)  # it has not started yet
+            fit.finish()
+            return fit.check().training["best_mrr"], time.monotonic() - started
+        finally:
+            line.end_all()
+
+    undisturbed, seconds = whole("undisturbed", [])
+    print(f"undisturbed: MRR {undisturbed:.4f} in {seconds:.0f} s")
+    found = []
+    for number in range(10):
+        whom, after = draw.choice(["driver", WORKER, CONTROLLER]), draw.uniform(0, seconds * 0.8)
+        mrr, took = whole(f"killed-{number}", [(whom, after)])
+        print(f"{whom} killed after {after:.1f} s: MRR {mrr:.4f} in {took:.0f} s")
+        found.append(mrr)
+    assert pl.Series(found).is_between(undisturbed - SEED_NOISE, undisturbed + SEED_NOISE).all()
