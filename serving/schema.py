@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 MAX_K = 1000
 MAX_QUERY = 1000  # characters
 MAX_HISTORY = 1000  # events
+CLOCK_SKEW = timedelta(minutes=5)  # between a caller's clock and ours
 
 NO_NUL = r"^[^\x00]*$"
 
@@ -24,6 +25,12 @@ def _in_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def _not_in_the_future(moment: datetime) -> datetime:
+    if moment > datetime.now(UTC) + CLOCK_SKEW:
+        raise ValueError("must not be in the future; a history holds what has happened")
+    return moment
+
+
 QueryText = Annotated[
     str,
     StringConstraints(min_length=1, max_length=MAX_QUERY, pattern=NO_NUL),
@@ -31,7 +38,12 @@ QueryText = Annotated[
 ]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
 ProfileValue = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)] | FiniteFloat
-Moment = Annotated[datetime, AfterValidator(_in_utc), Field(description="RFC 3339; without an offset it is UTC.")]
+Moment = Annotated[
+    datetime,
+    AfterValidator(_in_utc),
+    AfterValidator(_not_in_the_future),
+    Field(description="RFC 3339, not in the future; without an offset it is UTC."),
+]
 
 
 class Incoming(BaseModel):
@@ -56,7 +68,9 @@ class User(Incoming):
         None, description="Columns of the users table and their values."
     )
     history: Annotated[list[HistoryEvent], Field(max_length=MAX_HISTORY)] | None = Field(
-        None, description="Oldest first; sorted by timestamp where every event has one."
+        None,
+        description="Oldest first; sorted by timestamp where every event has one. An event without one counts as old "
+        "as the event after it. Impressions are ignored.",
     )
 
 

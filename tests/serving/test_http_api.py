@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -47,6 +48,19 @@ def test_a_shopper_changes_the_answer_and_unknown_things_are_ignored(call):
 
 def test_more_than_the_catalogue_gives_the_whole_catalogue(call, retriever):
     assert len(search(call, query="lamp", k=1000).json()["items"]) == len(retriever.item_ids)
+
+
+def test_a_history_in_the_future_is_refused(call):
+    def answer(ahead: timedelta):
+        moment = (datetime.now(UTC) + ahead).isoformat()
+        history = [{"item_id": "i1"}, {"item_id": "i2", "event": "cart", "timestamp": moment}]
+        return search(call, query="red", user={"history": history})
+
+    refused = answer(timedelta(minutes=6))
+    assert refused.status_code == 422
+    assert refused.json()["field"] == "user.history[1].timestamp"
+    assert "must not be in the future" in refused.json()["detail"]
+    assert answer(timedelta(minutes=4)).status_code == 200, "two clocks differ a little"
 
 
 def test_history_is_put_in_order_where_every_event_has_a_time(service):
