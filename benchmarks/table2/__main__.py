@@ -32,18 +32,14 @@ from twinspire.bundle import Bundle
 from twinspire.config import load_config
 from twinspire.errors import TwinspireError
 from twinspire.evaluation import EvaluationConfig, Report, baselines, evaluate
-from twinspire.evaluation.baselines import QueryOnly
 from twinspire.evaluation.encoder import EncoderSystem, load_encoder
 from twinspire.evaluation.ground import Ground
 from twinspire.evaluation.model_system import ModelSystem
 from twinspire.simulation import simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twinspire.dataset import Dataset
     from twinspire.evaluation import System
-    from twinspire.features.query import Query
 
 K = 1000
 
@@ -98,15 +94,6 @@ def systems_of(
     return {name: named[name] for name in ROWS if name in named and name not in left_out}
 
 
-def retrieval(system: System) -> Callable[[Query, int], object]:
-    """How a system finds the K best items of one query."""
-    if isinstance(system, ModelSystem):
-        bundle = system.bundle
-        return lambda query, k: bundle.search([query], k)
-    assert isinstance(system, QueryOnly | EncoderSystem)
-    return system.best
-
-
 def measure(
     source: Dataset,
     workdir: Path,
@@ -132,7 +119,7 @@ def measure(
         show_progress=True,
     )
     asked = clock.asked(ground.cases, ground.judgements, queries, config.seed)
-    milliseconds = clock.times({name: retrieval(system) for name, system in systems.items()}, asked, K)
+    milliseconds = clock.times(systems, asked, K)
     return Table2(found, milliseconds, seconds, left_out)
 
 

@@ -13,9 +13,11 @@ from threadpoolctl import threadpool_limits
 from twinspire.features.query import Query, Shopper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import polars as pl
+
+    from twinspire.evaluation import System
 
 WARM_UP = 10
 
@@ -27,9 +29,7 @@ def asked(cases: pl.DataFrame, judgements: pl.DataFrame | None, count: int, seed
     return [Query(row["query"], Shopper(row["user_id"]) if row.get("user_id") else None) for row in rows]
 
 
-def times(
-    systems: Mapping[str, Callable[[Query, int], object]], queries: Sequence[Query], k: int
-) -> dict[str, dict[str, float]]:
+def times(systems: Mapping[str, System], queries: Sequence[Query], k: int) -> dict[str, dict[str, float]]:
     """Median and 99th percentile in milliseconds of each system over the queries, which take turns between systems."""
     seconds: dict[str, list[float]] = {name: [] for name in systems}
     threads = torch.get_num_threads()
@@ -37,9 +37,9 @@ def times(
     try:
         with threadpool_limits(limits=1):
             for number, query in enumerate(track([*queries[:WARM_UP], *queries], "timing", transient=True)):
-                for name, best in systems.items():
+                for name, system in systems.items():
                     started = time.perf_counter()
-                    best(query, k)
+                    system.best(query, k)
                     if number >= WARM_UP:
                         seconds[name].append(time.perf_counter() - started)
     finally:

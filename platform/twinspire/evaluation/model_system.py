@@ -56,6 +56,11 @@ class ModelSystem:
         ]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
+    def best(self, query: Query, k: int) -> NDArray[np.integer]:
+        """Rows of the `k` best items of one query, best first, by the bundle's own search."""
+        rows: NDArray[np.int32] = self.bundle.search([query], k).items[0]
+        return rows[rows >= 0]
+
     def _shoppers(self, cases: NDArray[np.integer]) -> list[Shopper | None]:
         """Who asked, and what they had done before they did."""
         users = self.positives.user[cases]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from twinspire.evaluation.clicks import TrainingClicks
+    from twinspire.features.query import Query
 
 _SCORES_A_BLOCK = 1 << 24
 
@@ -49,6 +50,10 @@ class System(Protocol):
 
     def pair_scores(self, pairs: pl.DataFrame) -> NDArray[np.float32]:
         """Scores (P,) of pairs of `query` and `item`, without a shopper."""
+        ...
+
+    def best(self, query: Query, k: int) -> NDArray[np.integer]:
+        """Rows of the `k` best items of one query, best first, as the system itself finds them; for its time."""
         ...
 
 
