@@ -40,6 +40,12 @@ def test_the_papers_settings_are_a_named_config() -> None:
     assert (paper.training.batch_size, paper.training.learning_rate) == (64, 0.01)
 
 
+def test_the_papers_towers_are_named_configs_that_differ_in_the_query_features_alone() -> None:
+    for name, query in (("dpsr", "text"), ("dpsr-p", "profile"), ("dpsr-h", "history")):
+        features = Config().features.model_copy(update={"query": query})
+        assert load_config(name) == Config().model_copy(update={"features": features})
+
+
 def test_settings_come_after_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("model: {dim: 32, heads: 2}\nlog: {until: 2024-01-02T00:00:00Z}\n")
@@ -76,6 +82,11 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         ("log.holdout_days=.inf", "log.holdout_days"),
         ("features.query=[]", "features.query"),
         ("features.query=every", "features.query"),
+        ("features.query=[{kind: history, of: brand, weights: {clik: 1}}]", "weights.clik"),
+        ("features.query=[{kind: history, of: brand, weights: {click: 0}}]", "weights.click"),
+        ("features.query=[{kind: history, of: brand, weights: {}}]", "weights"),
+        ("features.query=[{kind: history, of: brand, half_life: 3}]", "half_life"),
+        ("features.query=[{kind: history, of: brand, half_life_days: 0}]", "half_life_days"),
         ("features.query=[{kind: categroy, column: x}]", "features.query.0"),
         ("features.query=[{kind: category}]", "column"),
         ("features.item=[{kind: id, min_cout: 3}]", "min_cout"),

@@ -68,6 +68,38 @@ def test_auto_takes_no_identifier_for_a_label(shop_of: Shop) -> None:
     assert names(found.query, "user")[2:] == ["number:user.joined_on"]
 
 
+def test_the_papers_towers(shop_of: Shop) -> None:
+    shop = shop_of(None, users=users(gender=["f", "m"]))
+    text = ["ngram_bag:words", "ngram_bag:grams"]
+    expected = {
+        "text": text,
+        "profile": [*text, "category:user.gender"],
+        "history": [*text, "category:user.gender", "history:history.id"],
+    }
+    for query, features in expected.items():
+        assert names(resolve(FeatureConfig(query=query), shop, HISTORY).query, "user") == features
+    assert names(resolve(FeatureConfig(query="history"), shop_of(None), HISTORY).query, "user") == [
+        *text,
+        "history:history.id",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "lengths", "says"),
+    [
+        ("profile", HISTORY, r"features\.query: profile needs a users table"),
+        ("history", NO_HISTORY, r"features\.query: history needs users with events before"),
+        ("history", NO_HISTORY[:0], r"features\.query: history needs users with events before"),
+    ],
+)
+def test_a_tower_that_the_tables_cannot_feed_is_refused(
+    shop_of: Shop, query: str, lengths: np.ndarray, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        resolve(FeatureConfig(query=query), shop_of(None, users=users()), lengths)
+    assert "\n" not in str(caught.value)
+
+
 def test_histories_only_where_there_are_some(shop_of: Shop) -> None:
     rare = np.zeros(100, np.int64)
     rare[0] = 5
@@ -85,6 +117,7 @@ def test_histories_only_where_there_are_some(shop_of: Shop) -> None:
         (FeatureConfig(query=(Category(column="gender"),)), r"features\.query.*'gender'.*users table"),
         (FeatureConfig(query=(Number(column="age"),)), r"features\.query.*'age'.*users table"),
         (FeatureConfig(query=(History(of="brand"),)), r"features\.query.*history of 'brand'.*id"),
+        (FeatureConfig(query=(History(), History(length=3))), r"features\.query.*two features.*'history\.id'"),
         (FeatureConfig(query=(History(of="words"),)), r"features\.query.*history of 'words'"),
         (FeatureConfig(item=(NgramBag(), NgramBag())), r"features\.item.*two features.*'words'"),
         (FeatureConfig(item=(Id(), Category(column="id"))), r"features\.item.*two features.*'item\.id'"),

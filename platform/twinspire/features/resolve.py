@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from twinspire.features.spec import (
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from twinspire.dataset import Dataset
 
@@ -29,7 +30,7 @@ RESERVED = ("history",)  # columns that a bundle keeps beside the profile
 HISTORY_SHARE = 0.05  # histories are worth their cost where this share of positives has one
 
 
-def resolve(config: FeatureConfig, dataset: Dataset, history_lengths: np.ndarray) -> FeatureConfig:
+def resolve(config: FeatureConfig, dataset: Dataset, history_lengths: NDArray[np.integer]) -> FeatureConfig:
     """The config with every `auto` written out and every named column checked.
 
     `history_lengths` (P,): the number of earlier events of each positive.
@@ -37,10 +38,8 @@ def resolve(config: FeatureConfig, dataset: Dataset, history_lengths: np.ndarray
     """
     item = _item_features(dataset) if config.item == "auto" else config.item
     query = config.query
-    if query == "auto":
-        query = (NgramBag(stream="words"), NgramBag(stream="grams"), *_profile_features(dataset))
-        if len(history_lengths) and (history_lengths > 0).mean() >= HISTORY_SHARE:
-            query += tuple(History(of=_short(feature)) for feature in item if not isinstance(feature, NgramBag))
+    if isinstance(query, str):
+        query = _query_features(query, dataset, item, history_lengths)
     resolved = config.model_copy(update={"query": query, "item": item})
     _check_names(resolved)
     _check(resolved, dataset)
@@ -52,6 +51,29 @@ def _item_features(dataset: Dataset) -> tuple[ItemFeature, ...]:
     features += [Category(column=column) for column in ("brand", "category") if _known(dataset.items, column)]
     features += [Number(column="price")] if _known(dataset.items, "price") else []
     return tuple(features)
+
+
+def _query_features(
+    wanted: Literal["auto", "text", "profile", "history"],
+    dataset: Dataset,
+    item: tuple[ItemFeature, ...],
+    history_lengths: NDArray[np.integer],
+) -> tuple[QueryFeature, ...]:
+    text = (NgramBag(stream="words"), NgramBag(stream="grams"))
+    if wanted == "text":
+        return text
+    profile = _profile_features(dataset)
+    if wanted == "profile" and not profile:
+        raise ConfigError("features.query: profile needs a users table with a column of labels or numbers; use text")
+    if wanted == "profile" or (wanted == "auto" and not _many(history_lengths)):
+        return (*text, *profile)
+    if not (history_lengths > 0).any():
+        raise ConfigError("features.query: history needs users with events before a search; use profile, text or auto")
+    return (*text, *profile, *(History(of=_short(feature)) for feature in item if not isinstance(feature, NgramBag)))
+
+
+def _many(history_lengths: NDArray[np.integer]) -> bool:
+    return len(history_lengths) > 0 and float((history_lengths > 0).mean()) >= HISTORY_SHARE
 
 
 def _profile_features(dataset: Dataset) -> list[QueryFeature]:

@@ -122,9 +122,15 @@ ItemFeature = Annotated[NgramBag | Id | Category | Number, Field(discriminator="
 
 
 class FeatureConfig(_Spec):
-    """Which features enter which tower. `auto` takes what the tables hold: see `resolve`."""
+    """Which features enter which tower. `auto` takes what the tables hold: see `resolve`.
 
-    query: Literal["auto"] | Annotated[tuple[QueryFeature, ...], Field(min_length=1)] = "auto"
+    For the query tower, `text` takes the query alone (DPSR in the paper), `profile` the shopper's profile too (DPSR-p),
+    and `history` also what the shopper did (DPSR-h); both are refused where the tables lack it.
+    """
+
+    query: Literal["auto", "text", "profile", "history"] | Annotated[tuple[QueryFeature, ...], Field(min_length=1)] = (
+        "auto"
+    )
     item: Literal["auto"] | Annotated[tuple[ItemFeature, ...], Field(min_length=1)] = "auto"
     item_text: tuple[str, ...] = Field(("title",), min_length=1, description="item columns whose text is tokenised")
     min_item_count: int = Field(1, ge=1, description="a token is kept if this many items have it,")

@@ -19,7 +19,7 @@ ATTRIBUTE_SCALE = 0.1  # row length of attribute tables at the start: text leads
 def architecture(dictionaries: Dictionaries, config: ModelConfig) -> Architecture:
     """Both towers' encoders and table sizes, from the resolved features."""
     features = dictionaries.config
-    assert features.query != "auto"
+    assert not isinstance(features.query, str)
     assert features.item != "auto"
     query = tuple(
         _slot(feature, "user" if feature.kind in ("category", "number") else "query") for feature in features.query
