@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich_shop import Rich
 
-from twinspire import dataset
-from twinspire.evaluation.model_system import ModelSystem
 from twinspire.features.query import Event, Query, Shopper
 from twinspire.features.store import Bags
 
@@ -127,14 +125,19 @@ def test_what_is_told_is_as_what_is_remembered(rich: Rich) -> None:
 
 
 def test_at_any_time_online_features_are_offline_features(rich: Rich) -> None:
-    """What evaluation asks is what training looked up for that row."""
-    store, positives = rich.encoded.store, rich.positives
+    """For every row of training: a caller who tells what the shopper had done by then gets the row's features."""
+    store, positives, bundle = rich.encoded.store, rich.positives, rich.bundle
     offline = store.query_features(positives.query, positives.user, positives.stop)
-    shoppers = ModelSystem(rich.bundle, positives, dataset.read(rich.data).users)._shoppers(np.arange(len(positives)))
-    texts = positives.queries.gather(positives.query)
-    online = rich.bundle.encoder.encode([Query(*asked) for asked in zip(texts, shoppers, strict=True)])
-    for i in range(len(positives)):
-        assert row(online, i) == row(offline, i), i
+    told = positives.events.last_of_each_kind(positives.user, positives.stop, 20)
+    events = [
+        bundle.event(int(item), int(kind), int(time))
+        for item, kind, time in zip(told.items, told.kinds, told.times, strict=True)
+    ]
+    for i, (query, user) in enumerate(zip(positives.query.tolist(), positives.user.tolist(), strict=True)):
+        user_id = positives.user_ids[user] if user >= 0 else None
+        shopper = Shopper(user_id, history=events[told.offsets[i] : told.offsets[i + 1]])
+        online = bundle.encoder.encode([Query(positives.queries[query], shopper)])
+        assert row(online, 0) == row(offline, i), i
 
 
 def test_a_history_is_read_in_order_of_time(rich: Rich) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,6 +16,7 @@ from twinspire.features.spec import (
     NgramBag,
     Number,
     QueryFeature,
+    QueryParts,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _item_features(dataset: Dataset) -> tuple[ItemFeature, ...]:
 
 
 def _query_features(
-    wanted: Literal["auto", "text", "profile", "history"],
+    wanted: QueryParts,
     dataset: Dataset,
     item: tuple[ItemFeature, ...],
     history_lengths: NDArray[np.integer],

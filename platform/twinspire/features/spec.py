@@ -118,6 +118,7 @@ class History(_Spec):
 
 
 QueryFeature = Annotated[NgramBag | Category | Number | History, Field(discriminator="kind")]
+QueryParts = Literal["auto", "text", "profile", "history"]
 ItemFeature = Annotated[NgramBag | Id | Category | Number, Field(discriminator="kind")]
 
 
@@ -128,9 +129,7 @@ class FeatureConfig(_Spec):
     and `history` also what the shopper did (DPSR-h); both are refused where the tables lack it.
     """
 
-    query: Literal["auto", "text", "profile", "history"] | Annotated[tuple[QueryFeature, ...], Field(min_length=1)] = (
-        "auto"
-    )
+    query: QueryParts | Annotated[tuple[QueryFeature, ...], Field(min_length=1)] = "auto"
     item: Literal["auto"] | Annotated[tuple[ItemFeature, ...], Field(min_length=1)] = "auto"
     item_text: tuple[str, ...] = Field(("title",), min_length=1, description="item columns whose text is tokenised")
     min_item_count: int = Field(1, ge=1, description="a token is kept if this many items have it,")
