@@ -104,6 +104,7 @@ def test_positive_pairs_are_rows_of_both_parts(log: Frame, shop_of: Shop, tmp_pa
     assert (result.meta.positives, result.meta.training) == (40, 36)
     assert 5 not in result.validation["item"].to_list()
     text = result.dictionaries.text(["new query"])["words"].row(0).tolist()
+    assert len(text) == 3, "new, query and both: no other query has them, but a person wrote them"
     assert result.store.queries["words"].row(4).tolist() == text
 
 

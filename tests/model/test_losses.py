@@ -69,6 +69,21 @@ def test_the_mask_by_hand() -> None:
     assert negative_mask(torch.tensor([1, 2]), torch.tensor([1, 2]), 0).sum() == 0
 
 
+def test_the_mask_of_labelled_candidates_by_hand() -> None:
+    """Rows of queries 7 7 8 with items 1 2 3, a random 9, then labels: 5 for 7, 2 for 7, 1 for 8, 5 for 8."""
+    queries, items = torch.tensor([7, 7, 8]), torch.tensor([1, 2, 3, 9, 5, 2, 1, 5])
+    concerned = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]]).bool()
+    expected = [
+        [0, 0, 1, 1, 1, 0, 0, 0],  # 2 is a click of query 7 in this batch: no negative, whatever the label says
+        [0, 0, 1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 1, 0, 0, 1, 1],
+    ]
+    assert negative_mask(queries, items, 2, concerned).int().tolist() == expected
+    none = torch.zeros(3, 0, dtype=torch.bool)
+    plain = negative_mask(queries, items[:4], 2)
+    assert negative_mask(queries, items[:4], 2, none).tolist() == plain.tolist()
+
+
 @given(st.integers(2, 40), st.integers(1, 60), st.floats(0, 1), st.integers(0, 2**32))
 def test_each_query_has_count_negatives_whatever_the_batch_size(size: int, count: int, alpha: float, seed: int) -> None:
     """Less the accidental positives, counted here pair by pair."""
@@ -109,8 +124,13 @@ def market() -> tuple[np.ndarray, np.ndarray]:
     return truth, np.exp(truth).mean(0)
 
 
-def learn(correction: str, alpha: float, steps: int = 500, size: int = 128) -> np.ndarray:
-    """Free scores for each kind of query, learnt from draws of the market by the loss as the learner calls it."""
+def learn(
+    correction: str, alpha: float, steps: int = 500, size: int = 128, labelled: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Free scores for each kind of query, learnt from draws of the market by the loss as the learner calls it.
+
+    `labelled` is a kind and an item that is a labelled negative of it in every batch.
+    """
     truth, share = market()
     rng, config = np.random.default_rng(2), NegativeConfig(count=64, alpha=alpha)
     torch.manual_seed(0)
@@ -128,10 +148,13 @@ def learn(correction: str, alpha: float, steps: int = 500, size: int = 128) -> n
     for start in range(0, drawn, size):
         batch = {name: values[start : start + size] for name, values in columns.items()}
         ids, positives, _ = candidates(batch, config)
-        scores = table[torch.from_numpy(batch["kind"])][:, torch.from_numpy(ids).long()]
-        mask = negative_mask(torch.from_numpy(batch["query"]), torch.from_numpy(ids), config.batch)
+        kinds, concerned, drawn_ids = torch.from_numpy(batch["kind"]), torch.zeros(size, 0, dtype=torch.bool), ids
+        if labelled is not None:
+            ids, concerned = np.append(ids, np.int32(labelled[1])), (kinds == labelled[0])[:, None]
+        scores = table[kinds][:, torch.from_numpy(ids).long()]
+        mask = negative_mask(torch.from_numpy(batch["query"]), torch.from_numpy(ids), config.batch, concerned)
         sizes = {"batch": config.batch, "random": config.random, "items": ITEMS, "positives": positives}
-        ratio = torch.from_numpy(share).float()[torch.from_numpy(ids).long()]
+        ratio = torch.from_numpy(share).float()[torch.from_numpy(drawn_ids).long()]
         log_q = None if correction == "none" else log_expected_count(ratio, **sizes, correction=correction)
         optimiser.zero_grad()
         softmax_loss(scores, mask, torch.ones(size), 1.0, log_q).backward()
@@ -157,6 +180,17 @@ def test_with_correction_scores_become_log_p_of_item_given_query(correction: str
     assert error.max() < 0.06
 
 
+def test_a_labelled_negative_falls_for_its_query_and_distorts_nothing_else() -> None:
+    """Other queries are learnt as without it, and so are the other items of its own query among themselves."""
+    learnt, (truth, _) = np.exp(learn("mixture", 0.5, labelled=(0, 3))), market()
+    true = np.exp(truth)
+    assert learnt[0, 3] < 0.7 * true[0, 3]
+    others = np.delete(np.arange(ITEMS), 3)
+    for found, expected in ((learnt[1:], true[1:]), (learnt[:1, others], true[:1, others])):
+        shares = [part / part.sum(1, keepdims=True) for part in (found, expected)]
+        assert (np.abs(shares[0] - shares[1]).sum(1) / 2).max() < 0.06
+
+
 def test_without_correction_popularity_is_unlearnt() -> None:
     assert slope(learn("none", 0.0)) < 0.6
 
@@ -169,6 +203,44 @@ def test_each_negative_counts_by_how_often_it_is_drawn_and_the_positive_once() -
     own = math.exp(1.0) / (1 - math.exp(-2.0))
     loss = softmax_loss(scores, negatives, ONES(1), 1.0, log_q)
     assert loss.item() == pytest.approx(-math.log(own / (own + math.exp(0.5))), abs=1e-6)
+
+
+def test_a_labelled_candidate_has_the_correction_of_the_rows_own_positive() -> None:
+    """Two rows, a random item and a labelled one of the first row; nothing in it depends on how often it is drawn."""
+    scores = torch.tensor([[1.0, 0.5, 0.3, 0.8], [0.2, 0.6, 0.1, 0.9]])
+    negatives = torch.tensor([[False, False, True, True], [False, False, True, False]])
+    log_q = torch.tensor([2.0, 4.0, 4.0]).log()
+    drawn = [1 - math.exp(-2.0), 1 - math.exp(-4.0)]
+    first = [math.exp(1.0) / drawn[0], math.exp(0.3) / 4, math.exp(0.8) / drawn[0]]
+    second = [math.exp(0.6) / drawn[1], math.exp(0.1) / 4]
+    expected = -(math.log(first[0] / sum(first)) + math.log(second[0] / sum(second))) / 2
+    assert softmax_loss(scores, negatives, ONES(2), 1.0, log_q).item() == pytest.approx(expected, abs=1e-6)
+
+
+@given(
+    st.integers(2, 6), st.integers(0, 5), st.integers(1, 5), st.sampled_from(["softmax", "plain", "hinge"]), st.data()
+)
+def test_a_labelled_candidate_acts_on_the_rows_it_concerns_alone(
+    size: int, random: int, labels: int, kind: str, data: st.DataObject
+) -> None:
+    """Rows that no label concerns have the loss and the gradient that they have without labels."""
+    torch.manual_seed(data.draw(st.integers(0, 1000)))
+    concerned = torch.rand(size, labels) < 0.3
+    scores = torch.randn(size, size + random + labels, requires_grad=True)
+    ids = torch.arange(scores.shape[1])
+    mask = negative_mask(torch.arange(size), ids, size, concerned)
+    log_q = torch.randn(size + random) if kind == "softmax" else None
+
+    def loss(scores: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        if kind == "hinge":
+            return hinge_loss(scores, mask, weight, 0.1)
+        return softmax_loss(scores, mask, weight, 0.05, log_q)
+
+    (grad,) = torch.autograd.grad(loss(scores, mask, ONES(size)), scores)
+    assert (grad[:, size + random :][~concerned] == 0).all()
+    free = (~concerned.any(dim=1)).float()
+    sampled = scores[:, : size + random]
+    torch.testing.assert_close(loss(scores, mask, free), loss(sampled, mask[:, : size + random], free))
 
 
 @pytest.mark.parametrize("log_q", [-40.0, -5.0, 0.0, 5.0, 40.0])

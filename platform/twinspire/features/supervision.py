@@ -53,12 +53,20 @@ class SupervisionConfig(BaseModel):
 class Labels:
     """The supervision table as numbers: `positives` and `negatives` are distinct pairs of `query`, `item` (i32 rows).
 
-    `queries` are the log's, then those that only a positive pair names.
+    `queries` are the log's, then those that only a positive pair names; `named` are those that positive pairs name.
     """
 
     positives: pl.DataFrame
     negatives: pl.DataFrame
     queries: pl.Series
+    named: pl.Series
+
+    def for_vocabulary(self, min_count: int) -> pl.Series:
+        """Queries as a vocabulary counts them: a word that a person chose is no typing error, though it be one query's.
+
+        Such queries are there `min_count` times.
+        """
+        return pl.concat([self.queries, *[self.named] * (min_count - 1)])
 
     @classmethod
     def read(cls, dataset: Dataset, queries: pl.Series, config: SupervisionConfig) -> Labels:
@@ -69,7 +77,7 @@ class Labels:
         """
         if dataset.supervision is None or not config.labels:
             none = pl.DataFrame(schema=PAIR)
-            return cls(none, none, queries)
+            return cls(none, none, queries, queries.clear())
         table = dataset.supervision
         pairs = (
             table.select(
@@ -79,14 +87,14 @@ class Labels:
             .filter(pl.len().over("text", "item_id") == 1)
             .join(_item_rows(dataset), on="item_id")
         )
-        if config.positives > 0:
-            named = pairs.filter("positive")["text"].alias(queries.name)
-            queries = pl.concat([queries, named]).unique(maintain_order=True)
+        named = pairs.filter(pl.col("positive") & (config.positives > 0))["text"].unique(maintain_order=True)
+        named = named.alias(queries.name)
+        queries = pl.concat([queries, named]).unique(maintain_order=True)
         rows = pl.DataFrame({"text": queries}).with_row_index("query").cast({"query": pl.Int32})
         found = pairs.join(rows, on="text").sort("query", "item").cast({"item": pl.Int32})
         positive, negative = (found.filter(keep).select(*PAIR) for keep in (pl.col("positive"), ~pl.col("positive")))
         none = positive.clear()
-        return cls(positive if config.positives else none, negative if config.negatives else none, queries)
+        return cls(positive if config.positives else none, negative if config.negatives else none, queries, named)
 
 
 def _item_rows(dataset: Dataset) -> pl.DataFrame:

@@ -46,10 +46,16 @@ def labelled_columns(
         return {}
     pairs = load_negatives(path.parents[2] / "negatives" / path.parent.name)
     return {
-        source: dealt(bags.gather(query), -(-places[source] // batch_size), rng)
+        source: dealt(bags.gather(query), _each(bags.lengths[query], places[source] / batch_size), rng)
         for source, bags in pairs.items()
         if places[source]
     }
+
+
+def _each(lengths: NDArray[np.int64], places: float) -> int:
+    """How many of its pairs (L,) a row brings at most, so that a batch on average fills its `places`, told a row."""
+    have = float((lengths > 0).mean()) if len(lengths) else 0.0
+    return min(int(np.ceil(places / have)), int(lengths.max())) if have else 1
 
 
 def dealt(bags: Ragged, each: int, rng: np.random.Generator) -> NDArray[np.int32]:
