@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from mlflow.entities import Metric
+
 from twinspire import dataset
-from twinspire.bundle import Bundle
-from twinspire.errors import BundleError
+from twinspire.bundle import Bundle, Manifest
+from twinspire.errors import BundleError, EnvironmentProblem, RegistryError
 from twinspire.evaluation import EvaluationConfig, Report, System, baselines, evaluate
 from twinspire.evaluation.encoder import EncoderSystem, load_encoder
 from twinspire.evaluation.ground import Ground
 from twinspire.evaluation.model_system import ModelSystem
+from twinspire.mlflow_client import clear_errors, connect
+from twinspire.registry.figures import report_figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +60,23 @@ def evaluate_bundle(
         config=config,
         show_progress=True,
     )
+
+
+def log_report(bundle: Path, report: Path) -> str | None:
+    """Log a report's figures and file to the run that trained the bundle; gives the reason where that cannot be."""
+    run_id = Manifest.read(bundle).mlflow_run_id
+    if run_id is None:
+        return "the bundle was trained without a run"
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, now, 0) for name, value in report_figures(report).items()]
+    try:
+        client = connect()
+        with clear_errors(client):
+            client.log_batch(run_id, metrics)
+            client.log_artifact(run_id, str(report))
+    except (RegistryError, EnvironmentProblem) as problem:
+        return str(problem)
+    return None
 
 
 def _names(against: Sequence[Path]) -> list[str]:

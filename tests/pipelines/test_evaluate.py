@@ -1,5 +1,6 @@
 """Evaluate: one bundle, and bundles against each other, on the clicks that none of them has seen."""
 
+import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -9,11 +10,13 @@ import pytest
 import tiny_shop
 from click.testing import CliRunner
 
-from pipelines.evaluate import evaluate_bundle
+from pipelines.evaluate import evaluate_bundle, log_report
 from twinspire.bundle import Bundle
 from twinspire.cli import cli
 from twinspire.errors import BundleError, EnvironmentProblem, TwinspireError
 from twinspire.evaluation import EvaluationConfig
+from twinspire.mlflow_client import connect
+from twinspire.training.mlflow_run import start_run
 
 CONFIG = EvaluationConfig(resamples=100)
 WEEK, DAYS = 7, 3
@@ -85,6 +88,33 @@ def test_bundles_of_another_catalogue_or_of_one_name_are_refused(
         evaluate_bundle(week, tiny_dataset, CONFIG, against=[tmp_path / "nothing"])
     with pytest.raises(EnvironmentProblem, match="no such folder"):
         evaluate_bundle(week, tiny_dataset, CONFIG, encoder=tmp_path / "nothing")
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # MLflow, of its own queries
+def test_the_figures_go_to_the_run_that_trained_the_bundle(
+    week: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    report = evaluate_bundle(week, tiny_dataset, CONFIG)
+    path = tmp_path / "report.json"
+    path.write_text(report.model_dump_json())
+    bundle = tmp_path / "bundle"
+    shutil.copytree(week, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+
+    def trained_by(run: str | None) -> str | None:
+        (bundle / "manifest.json").write_text(json.dumps(manifest | {"mlflow_run_id": run}))
+        return log_report(bundle, path)
+
+    assert "without a run" in str(trained_by(None))
+    assert "no MLflow database" in str(trained_by("0" * 32))
+    _, run_id = start_run("twinspire", "week", {}, {})
+    assert "0" * 32 in str(trained_by("0" * 32))
+    assert trained_by(run_id) is None
+    logged = connect(uri).get_run(run_id).data.metrics
+    assert logged["test/mrr"] == report.value("model", "mrr")
+    assert logged["test/head/recall_at_10"] == report.value("model", "recall@10", "head")
 
 
 def test_the_command_takes_bundles_and_says_one_line(

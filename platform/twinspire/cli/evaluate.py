@@ -50,7 +50,7 @@ def command(
     """Compare a bundle with BM25, query memory, popularity and others, by slices of queries, with intervals."""
     from rich.console import Console
 
-    from pipelines.evaluate import evaluate_bundle
+    from pipelines.evaluate import evaluate_bundle, log_report
     from twinspire.cli.tables import write_text
     from twinspire.evaluation import EvaluationConfig, render
 
@@ -59,3 +59,5 @@ def command(
     Console().print(render(report))
     write_text(report.model_dump_json(indent=2), out)
     click.echo(f"report: {out}")
+    if (reason := log_report(bundle, out)) is not None:
+        click.echo(f"not logged to MLflow: {reason}", err=True)
