@@ -120,8 +120,8 @@ def show(levels: Estimates, differences: Estimates, counts: dict[str, dict[str, 
 @click.option("--each", default=3, show_default=True, help="Pairs of either label for each of them, at most.")
 @click.option("--skipped", default=0.1, show_default=True, help="Share of skipped items in the arms that have them.")
 @click.option("--window", default=0.15, show_default=True, help="Latest share of the clicks, tested on.")
-@click.option("--rounds", default=5, show_default=True, help="Passes over the log.")
-@click.option("--seeds", default=3, show_default=True, help="Trainings of each arm.")
+@click.option("--rounds", default=4, show_default=True, help="Passes over the log.")
+@click.option("--seeds", default=2, show_default=True, help="Trainings of each arm.")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting of all arms.")
 def main(
     data: Path | None,
