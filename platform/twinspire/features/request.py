@@ -105,14 +105,16 @@ class RequestEncoder:
         are put in order of time if all have one. If not, they stand as given, an event is at least as old as the one
         after it, and one without a time is just as old as that; without any times all are of one age.
         """
-        if all(event.timestamp is not None for event in events):
-            events = sorted(events, key=lambda event: _microseconds(event.timestamp))
-        kept, last = [], max((_microseconds(event.timestamp) for event in events), default=0)
-        for event in reversed(events):
-            if event.timestamp is not None:
-                last = min(last, _microseconds(event.timestamp))
-            if event.item_id in self.item_rows and event.event in _CODES:
-                kept.append((self.item_rows[event.item_id], _CODES[event.event], last))
+        told = [(_microseconds(event.timestamp), event) for event in events]
+        known = [time for time, _ in told if time is not None]
+        if len(known) == len(told):
+            told.sort(key=_time)
+        kept, last = [], max(known, default=0)
+        for time, event in reversed(told):
+            last = last if time is None else min(last, time)
+            item, kind = self.item_rows.get(event.item_id), _CODES.get(event.event)
+            if item is not None and kind is not None:
+                kept.append((item, kind, last))
         items, kinds, times = zip(*reversed(kept), strict=True) if kept else ((), (), ())
         return np.array(items, np.int32), np.array(kinds, np.int8), np.array(times, np.int64)
 
@@ -125,8 +127,12 @@ def _events(histories: pl.Series) -> Events:
     return Events(flat["item"].to_numpy(), flat["kind"].to_numpy(), flat["time"].to_numpy(), offsets)
 
 
-def _microseconds(time: datetime | None) -> int:
-    """A time as microseconds since 1970; one without a zone is UTC, none at all long ago."""
+def _microseconds(time: datetime | None) -> int | None:
+    """A time as microseconds since 1970; one without a zone is UTC."""
     if time is None:
-        return 0
+        return None
     return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1e6)
+
+
+def _time(told: tuple[int | None, Event]) -> int:
+    return told[0] or 0

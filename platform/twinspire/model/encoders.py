@@ -28,11 +28,11 @@ class BagEncoder(nn.Module):
 
     def forward(self, bag: Bag, tables: nn.ModuleDict) -> torch.Tensor:
         """Bag of B rows to (B, D)."""
-        vectors = pooled(bag, tables[self.table]) * self.gain
+        vectors = pooled(bag, tables[self.table]) * self.gain  # type: ignore[arg-type]
         if self.training and self.dropout:
             keep = torch.rand(len(vectors), 1, device=vectors.device) >= self.dropout
             vectors = vectors * keep
-        return vectors  # type: ignore[no-any-return]
+        return vectors
 
 
 def pooled(bag: Bag, table: nn.EmbeddingBag) -> torch.Tensor:
