@@ -32,8 +32,8 @@ QUERY = [
     "{kind: ngram_bag, stream: grams}",
     *(f"{{kind: category, column: {column}}}" for column in PROFILE),
     "{kind: number, column: income}",
-    "{kind: history, of: id}",
-    "{kind: history, of: brand, weights: {click: 1, cart: 2.5, purchase: 7}, half_life_days: 3}",
+    "{kind: history, of: id, length: 20}",
+    "{kind: history, of: brand, weights: {click: 1, cart: 2.5, purchase: 7}, half_life_days: 3, length: 20}",
     "{kind: history, of: category, weights: {purchase: 1}, length: 3}",
     "{kind: history, of: price, weights: {cart: 2, click: 1}, half_life_days: 0.01, length: 4}",
 ]

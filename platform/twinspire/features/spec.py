@@ -91,14 +91,14 @@ class History(_Spec):
 
     kind: Literal["history"] = "history"
     of: str = "id"
-    length: int = Field(20, ge=1, le=1000, description="events read, the most recent ones")
+    length: int = Field(50, ge=1, le=1000, description="events read, the most recent ones")
     weights: dict[Kind, Annotated[float, Field(gt=0, le=1e6)]] = Field(
-        {"click": 1.0, "cart": 1.0, "purchase": 1.0},
+        {"click": 1.0, "cart": 2.0, "purchase": 4.0},
         min_length=1,
         description="what an event of each kind weighs; a kind left out is not read",
     )
     half_life_days: float | None = Field(
-        None,
+        30,
         gt=0,
         le=36_500,
         description="an event this much older than the last weighs half; null: age is ignored",
@@ -136,7 +136,7 @@ class FeatureConfig(_Spec):
     min_query_count: int = Field(2, ge=1, description="or this many distinct queries")
     max_token_rows: int = Field(500_000, ge=1, description="rows of each text table; the most frequent tokens stay")
     history_length: int = Field(
-        20,
+        50,
         ge=1,
         le=1000,
         description="events of each kind kept for each shopper in the bundle, at least what a history feature reads",
