@@ -161,7 +161,7 @@ def _rounded(estimate: dict[str, float | None]) -> dict[str, float | None]:
 @click.option("--data", type=click.Path(path_type=Path), help="Dataset folder instead of a simulated market.")
 @click.option("--items", default=20_000, show_default=True, help="Items of the simulated market.")
 @click.option("--users", default=10_000, show_default=True, help="Its shoppers.")
-@click.option("--interactions", default=1_000_000, show_default=True, help="Its interactions.")
+@click.option("--interactions", default=800_000, show_default=True, help="Its interactions.")
 @click.option("--holdout-days", default=7.0, show_default=True, help="The log's last days are the test.")
 @click.option("--encoder", type=click.Path(path_type=Path), help="Folder of a sentence encoder for a row of its own.")
 @click.option(

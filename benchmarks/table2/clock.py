@@ -36,11 +36,12 @@ def times(systems: Mapping[str, System], queries: Sequence[Query], k: int) -> di
     torch.set_num_threads(1)
     try:
         with threadpool_limits(limits=1):
-            for number, query in enumerate(track([*queries[:WARM_UP], *queries], "timing", transient=True)):
+            warm_up = queries[:WARM_UP]
+            for number, query in enumerate(track([*warm_up, *queries], "timing", transient=True)):
                 for name, system in systems.items():
                     started = time.perf_counter()
                     system.best(query, k)
-                    if number >= WARM_UP:
+                    if number >= len(warm_up):
                         seconds[name].append(time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import polars as pl
-
 if TYPE_CHECKING:
     from twinspire.dataset import Dataset
 
@@ -35,17 +33,10 @@ PAPER = {
 
 
 def impossible(source: Dataset) -> dict[str, str]:
-    """Rows that the data cannot feed, each with the reason."""
+    """Rows that the data cannot feed, each with the reason; what a model's features lack, its fit says."""
     log = source.report.log
-    if source.interactions is None or log is None:
+    if log is None:
         return dict.fromkeys((*TRAINED, "popularity", "query memory"), "the data has no interactions")
-    reasons = {}
     if not log.events.get("impression"):
-        reasons["dssm"] = "the log has no impressions, so no unclicked ones to train against"
-    profile = [] if source.users is None else [column for column in source.users.columns if column != "user_id"]
-    if not profile:
-        reasons["dpsr-p"] = "the users have no profile columns"
-    users = source.interactions.select(pl.col("user_id").is_not_null().any()).collect(engine="streaming").item()
-    if not users:
-        reasons |= dict.fromkeys(("dpsr-p", "dpsr-h"), "the log does not say who searched")
-    return reasons
+        return {"dssm": "the log has no impressions, so no unclicked ones to train against"}
+    return {}

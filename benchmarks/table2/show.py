@@ -12,6 +12,7 @@ from benchmarks.table2.rows import PAPER
 if TYPE_CHECKING:
     from rich.console import Console
 
+RANDOM = 1024
 METRICS = {"top1": "Top-1", "top10": "Top-10", "auc": "AUC"}
 
 
@@ -34,6 +35,8 @@ def show(figures: dict[str, Any], console: Console) -> None:
         taken = found["milliseconds"]
         table.add_row(row, *cells, f"{taken['median']:.2f}", f"{taken['p99']:.2f}")
     console.print(table)
+    if figures["items"] <= RANDOM:
+        console.print(f"the catalogue holds fewer than {RANDOM:,} other items: Top-k is among all of them")
     for row, reason in figures["left out"].items():
         console.print(f"left out: {row}: {reason}")
     for said in figures["verdict"]:
