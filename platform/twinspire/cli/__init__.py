@@ -17,6 +17,8 @@ COMMANDS = {
     "validate": "Check a dataset against the table contract.",
     "fit": "Train on a dataset and write a bundle.",
     "evaluate": "Compare a bundle with its baselines on later clicks and judgements.",
+    "heads": "Show which head of the query tower finds what.",
+    "figures": "Draw a bundle's items by category and its heads' results.",
     "search": "Answer a table of queries from a bundle.",
     "score": "Score a table of query-item pairs with a bundle.",
     "serve": "Serve a bundle over HTTP.",
