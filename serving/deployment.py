@@ -6,6 +6,7 @@
 # No `from __future__ import annotations`: Serve reads the annotation of `build` as a class.
 
 import gc
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ MAX_ONGOING_REQUESTS = 256
 # Objects between two collections of garbage. A request that waits for its batch is some hundred objects that live on;
 # at Python's 700, collections would look at them again and again, a tenth of the event loop's time.
 GARBAGE_THRESHOLD = 50_000
+# The search thread needs the GIL a few times a batch, to take it and to give it back. With Python's 5 ms it would wait
+# until the event loop has sent all that it has to send, instead of searching meanwhile.
+SWITCH_INTERVAL_S = 0.0001
 # Ongoing requests a replica at which one more is started: batches are then well filled, the queue still short.
 TARGET_ONGOING_REQUESTS = 32
 
@@ -66,6 +70,7 @@ class SearchDeployment:
         self._service = Service(load(uri), feedback_folder, max_batch=max_batch)
         self._service.warm_up()
         gc.set_threshold(GARBAGE_THRESHOLD)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     def __serve_build_asgi_app__(self) -> "Application":
         return application(self._service)

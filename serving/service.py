@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import orjson
 
 from serving.encode import ItemEncoder
 from serving.explain import explain, plain
 from serving.feedback import FeedbackLog
-from serving.worker import BatchWorker
+from serving.pipeline import Pipeline
 from twinspire.errors import RequestError
 from twinspire.features.query import Event, Query, Shopper
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     import polars as pl
     from numpy.typing import NDArray
 
     from serving.schema import Feedback, SearchRequest, User
+
+    Embedded = NDArray[np.float32] | Exception  # (H, D)
 
 DEFAULT_ARM = "default"
 MAX_BATCH = 64
@@ -58,8 +60,12 @@ class Retriever(Protocol):
     @property
     def items(self) -> pl.DataFrame: ...  # noqa: D102
 
-    def search(self, queries: Sequence[Query], k: int) -> Results:
-        """The k best items for each query."""
+    def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """Query vectors (B, H, D)."""
+        ...
+
+    def nearest(self, vectors: NDArray[np.float32], k: int) -> Results:
+        """The k best items of each of the query vectors (B, H, D)."""
         ...
 
     def shoppers(self, count: int) -> list[Shopper]:
@@ -107,14 +113,16 @@ class Service:
         self._feedback = FeedbackLog(feedback_folder)
         self._max_batch = max_batch
         self._samples: list[Shopper] = []
-        self._worker: BatchWorker[SearchJob, bytes] = BatchWorker(self._answer_all, max_batch=max_batch, name="search")
+        self._pipeline: Pipeline[SearchJob, list[Embedded], bytes] = Pipeline(
+            self._embed, self._answer, max_batch=max_batch, name="search"
+        )
 
     def search(self, request: SearchRequest, request_id: str) -> asyncio.Future[bytes]:
         """Queue a search; the future gives the body of the answer."""
         if request.arm is not None and request.arm != DEFAULT_ARM:
             raise RequestError("arm", f"there is no such arm; this server has: {DEFAULT_ARM}")
         query = Query(request.query, to_shopper(request.user))
-        return self._worker.submit(SearchJob(query, request.k, request.explain, request_id, time.perf_counter()))
+        return self._pipeline.submit(SearchJob(query, request.k, request.explain, request_id, time.perf_counter()))
 
     async def feedback(self, feedback: Feedback) -> str:
         """Keep an event; returns its id once it is on disk."""
@@ -131,15 +139,16 @@ class Service:
                 SearchJob(Query("warm up", shoppers[i % len(shoppers)]), k, False, "warm-up", 0.0)
                 for i, k in zip(range(size), [10, 100] * size, strict=False)
             ]
-            self._answer_all(jobs)
-        self._answer_all([SearchJob(Query("warm up"), 10, True, "warm-up", 0.0)])
+            self._answer(jobs, self._embed(jobs))
+        jobs = [SearchJob(Query("warm up"), 10, True, "warm-up", 0.0)]
+        self._answer(jobs, self._embed(jobs))
         self.searches = self.batches = 0
         self.ready = True
 
     def close(self) -> None:
         """Answer what waits and stop the threads."""
         self.ready = False
-        self._worker.stop()
+        self._pipeline.stop()
         self._feedback.close()
 
     def status(self) -> dict[str, Any]:
@@ -161,29 +170,41 @@ class Service:
         """The body of /v1/shoppers: at most n, and MOST_SHOPPERS, with the titles of what they last looked at."""
         return {"shoppers": [plain(self.bundle, shopper) for shopper in self._samples[:n]]}
 
-    def _answer_all(self, jobs: list[SearchJob]) -> list[bytes | Exception]:
-        """One search for each k; a job that fails does not fail its neighbours."""
+    def _embed(self, jobs: list[SearchJob]) -> list[Embedded]:
+        """Query vectors, or what is wrong with the query; in the event loop, as it is all small steps in Python."""
+        try:
+            return list(self.bundle.embed([job.query for job in jobs]))
+        except Exception as error:
+            if len(jobs) > 1:  # a job that fails does not fail its neighbours
+                return [embedded for job in jobs for embedded in self._embed([job])]
+            return [_failure(error)]
+
+    def _answer(self, jobs: list[SearchJob], embedded: list[Embedded]) -> list[bytes | Exception]:
+        """One search for each k, in the thread."""
         self.batches += 1
         self.searches += len(jobs)
         answers: list[bytes | Exception] = [b""] * len(jobs)
         by_k: dict[int, list[int]] = {}
-        for i, job in enumerate(jobs):
-            by_k.setdefault(job.k, []).append(i)
+        for i, (job, found) in enumerate(zip(jobs, embedded, strict=True)):
+            if isinstance(found, Exception):
+                answers[i] = found
+            else:
+                by_k.setdefault(job.k, []).append(i)
         for k, places in by_k.items():
-            for i, answer in zip(places, self._answer_same_k([jobs[i] for i in places], k), strict=True):
+            vectors = np.array([embedded[i] for i in places], np.float32)  # (B, H, D)
+            for i, answer in zip(places, self._answer_same_k([jobs[i] for i in places], vectors, k), strict=True):
                 answers[i] = answer
         return answers
 
-    def _answer_same_k(self, jobs: list[SearchJob], k: int) -> Sequence[bytes | Exception]:
+    def _answer_same_k(
+        self, jobs: list[SearchJob], vectors: NDArray[np.float32], k: int
+    ) -> Sequence[bytes | Exception]:
         try:
-            results = self.bundle.search([job.query for job in jobs], k)
-            return self._encode(jobs, results)
+            return self._encode(jobs, self.bundle.nearest(vectors, k))
         except Exception as error:
             if len(jobs) > 1:
-                return [self._answer_same_k([job], k)[0] for job in jobs]
-            if not isinstance(error, RequestError):
-                logger.exception("a search failed")
-            return [error]
+                return [self._answer_same_k([job], vectors[i : i + 1], k)[0] for i, job in enumerate(jobs)]
+            return [_failure(error)]
 
     def _encode(self, jobs: list[SearchJob], results: Results) -> list[bytes]:
         bodies = []
@@ -200,3 +221,10 @@ class Service:
                 items, end = plain_items[i], b'],"took_ms":%s}' % took
             bodies.append(b'{"request_id":"%s%s%s%s' % (job.request_id.encode(), self._middle, items, end))
         return bodies
+
+
+def _failure(error: Exception) -> Exception:
+    """The error, in the log where it is not the caller's."""
+    if not isinstance(error, RequestError):
+        logger.error("a search failed", exc_info=error)
+    return error

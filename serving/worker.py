@@ -74,12 +74,13 @@ class BatchWorker(Generic[Job, Answer]):
             answers = [error] * len(batch)
         futures = [future for _, future in batch]
         try:
-            futures[0].get_loop().call_soon_threadsafe(_deliver, futures, answers)
+            futures[0].get_loop().call_soon_threadsafe(deliver, futures, answers)
         except RuntimeError:  # the loop is closed: nobody waits any more
             logger.debug("%d answers came after the event loop had closed", len(futures))
 
 
-def _deliver(futures: Sequence[asyncio.Future[Answer]], answers: Sequence[Answer | Exception]) -> None:
+def deliver(futures: Sequence[asyncio.Future[Answer]], answers: Sequence[Answer | Exception]) -> None:
+    """Give each future its answer, or raise its exception; call from their event loop."""
     for future, answer in zip(futures, answers, strict=True):
         if future.done():  # cancelled: the caller has gone
             continue

@@ -54,7 +54,7 @@ class SmallRetriever:
         self._vectors = embed(titles)
         self._titles = dict(zip(self.item_ids, titles, strict=True))
 
-    def search(self, queries, k):
+    def embed(self, queries):
         texts = [
             " ".join(
                 [query.text]
@@ -62,14 +62,17 @@ class SmallRetriever:
             )
             for query in queries
         ]
-        scores = embed(texts) @ self._vectors.T  # (B, items)
-        items = np.full((len(queries), k), -1, np.int32)
-        best = np.zeros((len(queries), k), np.float32)
+        return embed(texts)[:, None]  # (B, 1, D)
+
+    def nearest(self, vectors, k):
+        scores = vectors[:, 0] @ self._vectors.T  # (B, items)
+        items = np.full((len(vectors), k), -1, np.int32)
+        best = np.zeros((len(vectors), k), np.float32)
         found = min(k, len(self.item_ids))
         order = np.argsort(-scores, axis=1, kind="stable")[:, :found]
         items[:, :found] = order
         best[:, :found] = np.take_along_axis(scores, order, 1)
-        return SmallResults(items, best, np.zeros((len(queries), k), np.int8))
+        return SmallResults(items, best, np.zeros((len(vectors), k), np.int8))
 
     def shoppers(self, n):
         moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serving.schema import SearchResponse, Shoppers, Status
+from twinspire.features.query import Query
 
 PROBLEM = "application/problem+json"
 
@@ -206,15 +207,22 @@ def test_the_request_id_is_the_callers_where_it_is_harmless(call):
         assert (answer.json()["request_id"] == given) is kept
 
 
-def test_one_failing_search_does_not_fail_its_neighbours(service, retriever, call, caplog):
-    whole = retriever.search
+@pytest.mark.parametrize("stage", ["embed", "nearest"])
+def test_one_failing_search_does_not_fail_its_neighbours(service, retriever, call, caplog, stage):
+    embed, nearest = retriever.embed, retriever.nearest
+    bad = embed([Query("bad")])[0]
 
-    def sometimes(queries, k):
+    def sometimes_embed(queries):
         if any(query.text == "bad" for query in queries):
             raise ValueError("no")
-        return whole(queries, k)
+        return embed(queries)
 
-    retriever.search = sometimes
+    def sometimes_nearest(vectors, k):
+        if any((vector == bad).all() for vector in vectors):
+            raise ValueError("no")
+        return nearest(vectors, k)
+
+    setattr(retriever, stage, {"embed": sometimes_embed, "nearest": sometimes_nearest}[stage])
 
     async def both():
         return await asyncio.gather(

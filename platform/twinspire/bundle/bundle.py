@@ -105,7 +105,11 @@ class Bundle:
 
     def search(self, queries: Sequence[Query], k: int) -> Results:
         """The K best items of each query for its shopper."""
-        scores, rows, heads = self.index.search(self.embed(queries), k)
+        return self.nearest(self.embed(queries), k)
+
+    def nearest(self, vectors: NDArray[np.float32], k: int) -> Results:
+        """The K best items of each of the query vectors (B, H, D)."""
+        scores, rows, heads = self.index.search(vectors, k)
         return Results(rows.astype(np.int32), scores, heads)
 
     def score(self, queries: Sequence[Query], items: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,0 +1,106 @@
+"""Batches in two stages: short Python in the event loop, the long calls that hold no GIL in a thread.
+
+Two threads that both run Python take the GIL from each other whenever a small call lets go of it, and then wait for
+the other to let go; a batch has dozens of such calls, and the waits cost more than the work. So the event loop runs
+all the Python, and the thread only what is long and needs no GIL.
+
+There is no artificial delay: while one batch is at work the next one gathers. At low load a batch is one job. Under
+load it is half of the jobs that there are, so that while one half is at work the answers of the other are sent and
+its successors read; with whole batches, loop and thread would wait for each other in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from serving.worker import deliver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Job = TypeVar("Job")
+Prepared = TypeVar("Prepared")
+Answer = TypeVar("Answer")
+
+logger = logging.getLogger(__name__)
+
+
+class Pipeline(Generic[Job, Prepared, Answer]):
+    """Answers jobs in batches of at most `max_batch`.
+
+    `prepare` runs in the event loop on the jobs of a batch, and should take a millisecond at most. `handle` runs in
+    the one thread on the jobs and what `prepare` gave, and gives one answer, or one exception to raise, for each job.
+    If either raises, every job of the batch gets that exception. Jobs come from one event loop at a time.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[list[Job]], Prepared],
+        handle: Callable[[list[Job], Prepared], Sequence[Answer | Exception]],
+        *,
+        max_batch: int,
+        name: str,
+    ) -> None:
+        self._prepare, self._handle, self._max_batch = prepare, handle, max_batch
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: list[tuple[Job, asyncio.Future[Answer]]] = []
+        self._busy = False  # a batch is at work, or about to be
+        self._last = 0  # jobs of the last batch
+        self._queue: SimpleQueue[tuple[list[Job], Prepared, list[asyncio.Future[Answer]]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> asyncio.Future[Answer]:
+        """Queue a job; call from the event loop and await what comes back."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # another loop's jobs have nobody to wait for them any more
+            self._loop, self._waiting, self._busy = loop, [], False
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((job, future))
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._start)  # after the requests that were read together with this one
+        return future
+
+    def stop(self) -> None:
+        """Let the thread finish the batch that it has, and end it."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _start(self) -> None:
+        """In the event loop: prepare the next batch and hand it over."""
+        self._busy = bool(self._waiting)
+        if not self._waiting:
+            return
+        self._last = min((len(self._waiting) + self._last + 1) // 2, self._max_batch)
+        batch, self._waiting = self._waiting[: self._last], self._waiting[self._last :]
+        jobs, futures = [job for job, _ in batch], [future for _, future in batch]
+        try:
+            prepared = self._prepare(jobs)
+        except Exception as error:
+            deliver(futures, [error] * len(futures))
+            self._start()
+        else:
+            self._queue.put((jobs, prepared, futures))
+
+    def _run(self) -> None:
+        while (given := self._queue.get()) is not None:
+            jobs, prepared, futures = given
+            answers: Sequence[Answer | Exception]
+            try:
+                answers = self._handle(jobs, prepared)
+            except Exception as error:
+                answers = [error] * len(jobs)
+            try:
+                futures[0].get_loop().call_soon_threadsafe(self._finish, futures, answers)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                logger.debug("%d answers came after the event loop had closed", len(futures))
+
+    def _finish(self, futures: list[asyncio.Future[Answer]], answers: Sequence[Answer | Exception]) -> None:
+        """In the event loop: first the next batch, so that the thread works while these answers are sent."""
+        self._start()
+        deliver(futures, answers)

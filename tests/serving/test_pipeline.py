@@ -1,0 +1,140 @@
+import asyncio
+import threading
+
+import pytest
+
+from serving.pipeline import Pipeline
+
+
+def tens(jobs):
+    return [job * 10 for job in jobs]
+
+
+def given(jobs, prepared):
+    return prepared
+
+
+@pytest.fixture
+def pipeline():
+    made = []
+
+    def make(prepare=tens, handle=given, max_batch=64):
+        made.append(Pipeline(prepare, handle, max_batch=max_batch, name="test"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def batches_of(pipeline, jobs, max_batch=64):
+    """Sizes of the batches that `jobs` make which come while the first is at work, and the answers."""
+    entered, leave = threading.Event(), threading.Event()
+    sizes = []
+
+    def handle(jobs, prepared):
+        sizes.append(len(jobs))
+        entered.set()
+        leave.wait(10)
+        return prepared
+
+    worker = pipeline(handle=handle, max_batch=max_batch)
+
+    async def main():
+        first = worker.submit(0)
+        await asyncio.to_thread(entered.wait, 10)
+        rest = [worker.submit(job) for job in range(1, jobs)]
+        leave.set()
+        return [await first, *await asyncio.gather(*rest)]
+
+    return sizes, asyncio.run(main())
+
+
+def test_a_batch_is_half_of_the_jobs_there_are_so_that_two_alternate(pipeline):
+    sizes, answers = batches_of(pipeline, 32)
+    assert answers == tens(range(32))
+    assert sizes == [1, 16, 15]
+
+
+def test_no_batch_is_larger_than_allowed(pipeline):
+    sizes, answers = batches_of(pipeline, 32, max_batch=4)
+    assert answers == tens(range(32))
+    assert max(sizes) == 4
+
+
+def test_jobs_that_come_together_are_prepared_together_in_the_event_loop(pipeline):
+    threads = []
+
+    def prepare(jobs):
+        threads.append(threading.current_thread())
+        return tens(jobs)
+
+    worker = pipeline(prepare=prepare)
+
+    async def main():
+        return await asyncio.gather(*(worker.submit(job) for job in range(2)))
+
+    assert asyncio.run(main()) == [0, 10]
+    assert set(threads) == {threading.current_thread()}
+
+
+def test_the_event_loop_runs_on_while_a_batch_is_slow(pipeline):
+    leave = threading.Event()
+    worker = pipeline(handle=lambda jobs, prepared: [leave.wait(10) for _ in jobs])
+
+    async def main():
+        future = worker.submit(0)
+        await asyncio.sleep(0.01)  # would hang here if the batch ran in the loop
+        assert not future.done()
+        leave.set()
+        return await future
+
+    assert asyncio.run(main())
+
+
+@pytest.mark.parametrize("stage", ["prepare", "handle"])
+def test_an_exception_reaches_its_jobs_and_the_pipeline_lives_on(pipeline, stage):
+    def fail(jobs, prepared=None):
+        if "bad" in jobs:
+            raise ValueError("no")
+        return [KeyError(job) if job == "missing" else job for job in jobs]
+
+    worker = pipeline(**{"prepare": list, "handle": given} | {stage: fail})
+
+    async def main():
+        with pytest.raises(ValueError, match="no"):
+            await worker.submit("bad")
+        with pytest.raises(KeyError):
+            await worker.submit("missing")
+        return await worker.submit("fine")
+
+    assert asyncio.run(main()) == "fine"
+
+
+def test_a_caller_who_has_gone_does_no_harm(pipeline):
+    worker = pipeline()
+
+    async def main():
+        gone, kept = worker.submit(1), worker.submit(2)
+        gone.cancel()
+        return await kept
+
+    assert asyncio.run(main()) == 20
+
+
+def test_jobs_of_a_loop_that_has_closed_are_dropped_and_the_next_loop_is_served(pipeline):
+    leave = threading.Event()
+    worker = pipeline(handle=lambda jobs, prepared: (leave.wait(10), prepared)[1])
+
+    async def leave_behind():
+        worker.submit(1)
+        await asyncio.sleep(0.01)
+        worker.submit(2)
+
+    asyncio.run(leave_behind())
+    leave.set()
+
+    async def main():
+        return await worker.submit(3)
+
+    assert asyncio.run(main()) == 30
