@@ -69,7 +69,7 @@ def place(encoded: Encoded, model: torch.nn.Module, query: int, items: np.ndarra
 
 @pytest.mark.parametrize("kind", ["softmax", "hinge"])
 def test_planted_pairs_change_the_ranking(tiny_dataset: Path, tmp_path: Path, kind: str) -> None:
-    """A person says which items a query means that no one has typed, and that well liked mugs are not what `mug` means."""
+    """A person says what a query means that no one has typed, and that well liked mugs are not what `mug` means."""
     source = dataset.read(tiny_dataset)
     titles = source.items["title"]
     tents, wrong = (np.flatnonzero(titles.str.contains(f"{words}$")) for words in ("tent", "acme .* mug"))
