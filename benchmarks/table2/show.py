@@ -37,8 +37,10 @@ def show(figures: dict[str, Any], console: Console) -> None:
     console.print(table)
     if figures["items"] <= RANDOM:
         console.print(f"the catalogue holds fewer than {RANDOM:,} other items: Top-k is among all of them")
-    for row, reason in figures["left out"].items():
-        console.print(f"left out: {row}: {reason}")
+    reasons = figures["left out"]
+    for reason in dict.fromkeys(reasons.values()):
+        rows = ", ".join(row for row in reasons if reasons[row] == reason)
+        console.print(f"left out: {rows}: {reason}")
     for said in figures["verdict"]:
         console.print(f"{said['statement']}: [bold]{said['holds']}[/bold]")
         weak = [f"{pair} {outcome}" for pair, outcome in said["pairs"].items() if outcome != "apart"]

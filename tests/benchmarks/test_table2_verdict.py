@@ -132,7 +132,7 @@ def test_the_table_prints_at_80_columns() -> None:
             }
             for row in (*PAPER_ROWS, "query memory")
         },
-        "left out": {"encoder": "none was given"},
+        "left out": {"popularity": "none", "dssm": "no log", "encoder": "none"},
         "verdict": verdict(report),
     }
     console = Console(width=80, file=StringIO(), record=True)
@@ -140,6 +140,7 @@ def test_the_table_prints_at_80_columns() -> None:
     text = console.export_text()
     assert "…" not in text
     assert "0.889" in text  # the paper's DPSR-h
-    assert "left out: encoder: none was given" in text
+    assert "left out: popularity, encoder: none" in text
+    assert "left out: dssm: no log" in text
     assert "dssm comes last at Top-10: yes: the intervals do not overlap" in text
     assert "dpsr < dpsr-p paired" in text
