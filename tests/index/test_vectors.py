@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinspire.errors import BundleError, ConfigError, EnvironmentProblem
-from twinspire.index.build import IndexSpec, build_index, check_factory, choose_factory, recall_at
+from twinspire.index.build import IndexSpec, build_index, check_factory, choose_factory
 from twinspire.index.config import IndexConfig
+from twinspire.index.tune import recall_at
 from twinspire.index.vectors import VectorIndex, merge_heads
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from twinspire.errors import ConfigError
+from twinspire.index.tune import RECALL_AT, tune
 from twinspire.index.vectors import VectorIndex
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from twinspire.index.config import IndexConfig
 
-RECALL_AT = 100
 TRAINING_POINTS_A_CENTROID = 64
 
 
@@ -53,16 +53,7 @@ def build_index(
             search_ms=_milliseconds(exact, queries),
         )
     index = _train(factory, vectors)
-    truth = exact.search(queries, RECALL_AT)[1]
-    best: tuple[VectorIndex, float] | None = None
-    for parameters in _candidates(factory):
-        tried = VectorIndex(index, parameters)
-        recall = recall_at(tried.search(queries, RECALL_AT)[1], truth)
-        best = (tried, recall)
-        if recall >= config.recall_target:
-            break
-    assert best is not None
-    built, recall = best
+    built, recall = tune(index, factory, queries, exact.search(queries, RECALL_AT)[1], config.recall_target)
     return built, IndexSpec(
         factory=factory,
         parameters=built.parameters,
@@ -81,12 +72,6 @@ def choose_factory(items: int, dim: int, config: IndexConfig) -> str:
     lists = 2 ** round(math.log2(4 * math.sqrt(items)))
     # Four bits a dimension: at half of them twice as many candidates must be compared exactly, which costs more.
     return f"IVF{lists},PQ{dim}x4fsr,RFlat"
-
-
-def recall_at(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
-    """Mean share of each row of `truth` (Q, K) that `found` (Q, K) holds; rows of -1 do not count."""
-    hits = [np.isin(want[want >= 0], have).mean() for have, want in zip(found, truth, strict=True) if (want >= 0).any()]
-    return float(np.mean(hits)) if hits else 1.0
 
 
 def _flat(vectors: NDArray[np.float32]) -> faiss.Index:
@@ -135,17 +120,6 @@ def _sample(vectors: NDArray[np.float32], factory: str) -> NDArray[np.float32]:
         return np.ascontiguousarray(vectors)
     rows = np.random.default_rng(0).choice(len(vectors), wanted, replace=False)
     return np.ascontiguousarray(vectors[np.sort(rows)])
-
-
-def _candidates(factory: str) -> list[str]:
-    """Search parameters from cheap to thorough."""
-    if "IVF" not in factory:
-        return [""]
-    refine = [2, 4, 8, 16] if "RFlat" in factory else [0]
-    settings = [(probes, factor) for probes in (4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512) for factor in refine]
-    # To compare another 100 candidates exactly takes as long as to look into another 8 lists (of some 250 items).
-    settings.sort(key=lambda setting: (setting[0] + 8 * setting[1], setting[0]))
-    return [f"nprobe={probes}" + (f",k_factor_rf={factor}" if factor else "") for probes, factor in settings]
 
 
 def _milliseconds(index: VectorIndex, queries: NDArray[np.float32]) -> float:
