@@ -50,7 +50,7 @@ def supervised(source: dataset.Dataset, known: Truth | None, window: float, quer
     return replace(source, supervision=label_pairs(known, source.items, clicks, queries, each))
 
 
-def test_of(source: dataset.Dataset, known: Truth | None, window: float) -> Test:
+def held_out(source: dataset.Dataset, known: Truth | None, window: float) -> Test:
     """What to test on: nothing that a label says."""
     rows = pl.DataFrame({"item_id": source.items["item_id"]}).with_row_index("item").cast({"item": pl.Int32})
     told = pl.DataFrame(schema={"query": pl.String, "item": pl.Int32, "label": pl.String})
@@ -147,7 +147,7 @@ def main(
         source = dataset.read(data, quarantine=scratch / "quarantine", require_interactions=True)
         known = truth.load(data) if (data / "truth").is_dir() else None
         source = supervised(source, known, window, queries, each)
-        test = test_of(source, known, window)
+        test = held_out(source, known, window)
         figures, counts, seconds = {}, {}, time.process_time()
         for arm, of in arms(skipped).items():
             runs = []
