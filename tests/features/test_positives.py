@@ -15,7 +15,7 @@ from twinspire.errors import DatasetError
 from twinspire.features.encode import encode
 from twinspire.features.history import KINDS
 from twinspire.features.log import LogConfig, Positives, cut_time, read_positives
-from twinspire.features.spec import FeatureConfig
+from twinspire.features.spec import Category, FeatureConfig, History, NgramBag
 from twinspire.text import TokeniserConfig
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -86,7 +86,7 @@ def test_a_history_is_the_users_events_before_the_search(
         assert positives.history_lengths[i] == len(earlier)
 
 
-def test_what_happens_later_or_at_the_same_moment_changes_no_history(log: Frame, shop_of: Shop) -> None:
+def test_what_happens_later_or_at_the_same_moment_changes_no_history(log: Frame, shop_of: Shop, tmp_path: Path) -> None:
     """The leak that would give the answer away: u always clicks tomorrow what it searches today."""
     today: Rows = [
         {"at": 0, "item": "a", "user": "u", "session": "r", "query": "lamp"},
@@ -100,11 +100,17 @@ def test_what_happens_later_or_at_the_same_moment_changes_no_history(log: Frame,
         {"at": 24 * 60, "item": "b", "user": "u", "session": "v", "query": "shoes"},  # tomorrow
         {"at": 1, "item": "b", "user": "v", "session": "w", "query": "shoes"},  # somebody else
     ]
-    clean, leaky = (read_positives(shop_of(log(rows)), LogConfig()) for rows in (today, [*given_away, *today]))
-    for item in ("b", "c"):
-        for positives in (clean, leaky):
+    items = pl.DataFrame({"item_id": list("abc"), "title": ["Ale", "Bread", "Cheese"], "brand": ["X", "Y", "Z"]})
+    brand = Category(column="brand", min_count=1)
+    features = FeatureConfig(query=(NgramBag(), History(of="brand")), item=(NgramBag(), brand))
+    for number, rows in enumerate((today, [*given_away, *today])):
+        shop, folder = shop_of(log(rows), items=items), tmp_path / str(number)
+        made, positives = encode(shop, features, LogConfig(), TokeniserConfig(), folder, seed=0)
+        bags = made.store.query_features(positives.query, positives.user, positives.stop)["history.brand"]
+        for item in ("b", "c"):
             row = next(i for i, row in enumerate(named(positives)) if row[1] == item and row[2] == "u")
             assert told(positives, row) == [("a", "click", 0)]
+            assert bags.row(row).tolist() == [1], "the brand of a"
 
 
 def test_the_click_before_a_purchase_is_no_history_of_the_purchase(log: Frame, shop_of: Shop) -> None:

@@ -56,6 +56,18 @@ def test_an_unknown_key_of_the_config(line, tiny_dataset):
     assert "batch_size" in said
 
 
+def test_towers_that_the_tables_cannot_feed(line, tmp_path):
+    folder = shop(tmp_path / "shop", 10)
+    for setting, says in (
+        ("features.query=profile", "features.query: profile needs a users table"),
+        ("features.query=history", "features.query: history needs users with events before a search"),
+        ("features.query=[{kind: category, column: age}]", "column 'age' needs a users table"),
+        ("features.query=[{kind: history, of: colour}]", "history of 'colour' needs such an item feature"),
+        ("features.query=[{kind: history, weights: {look: 1}}]", "should be 'click', 'cart' or 'purchase', not 'look'"),
+    ):
+        assert says in refused(line, folder, setting)[-1]
+
+
 def test_a_dataset_without_items(line, tmp_path):
     folder = shop(tmp_path / "shop", 10)
     (folder / "items.parquet").unlink()
