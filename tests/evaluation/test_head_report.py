@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import polars as pl
 import pytest
@@ -38,7 +40,7 @@ def test_each_head_has_its_own_best_and_a_place_where_it_brought_them() -> None:
 def test_the_report_shows_heads_side_by_side() -> None:
     entry = query_heads("apple", HEADS, VECTORS, ITEMS, item_labels(ITEMS), k=3)
     overall = measure_heads(HEADS[None], VECTORS, 3)
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=80, record=True, file=io.StringIO())
     for part in tables(HeadReport(bundle="b", k=3, overall=overall, queries=(entry,))):
         console.print(part)
     text = console.export_text()

@@ -9,7 +9,7 @@ import polars as pl
 from twinspire.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 LEVELS = " > "
 
@@ -40,5 +40,5 @@ def _cut(values: pl.Series, level: int) -> pl.Series:
     return path["label"].list.last()
 
 
-def _names(columns: object) -> str:
-    return ", ".join(columns)  # type: ignore[call-overload, no-any-return]
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(columns)

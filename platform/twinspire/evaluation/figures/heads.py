@@ -165,7 +165,7 @@ def draw(chart: HeadMap, path: Path) -> Path:
     for axes, result in zip(panels, chart.queries, strict=True):
         style.bare(axes)
         axes.set_title(result.title, fontsize=style.FONT + 0.5, loc="left", fontweight="bold", color=style.INK)
-        axes.scatter(*chart.points[result.region].T, s=4, c=style.PALE, linewidths=0)
+        axes.scatter(chart.points[result.region, 0], chart.points[result.region, 1], s=4, c=style.PALE, linewidths=0)
         for name, rows, colour, marker, _ in result.layers:
             axes.scatter(
                 *chart.points[rows].T, s=30, c=colour, marker=marker, alpha=0.9, linewidths=0.5, edgecolors="white",
@@ -211,8 +211,8 @@ def interactive(chart: HeadMap) -> go.Figure:
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     figure.update_layout(
-        height=620, plot_bgcolor="white", font_size=13, margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        legend={"orientation": "h", "y": -0.02},
+        height=650, plot_bgcolor="white", font_size=13, margin={"l": 10, "r": 10, "t": 70, "b": 10},
+        legend={"orientation": "h", "y": -0.02, "groupclick": "toggleitem"},
     )  # fmt: skip
     return figure
 

@@ -107,7 +107,7 @@ def draw(chart: ItemMap, path: Path) -> Path:
     colours = np.array([style.colour(d) if d >= 0 else style.OTHER for d in chart.department])
     order = np.random.default_rng(0).permutation(len(chart.points))  # else the last category covers the others
     points, category = chart.points[order], chart.category[order]
-    axes.scatter(*points.T, s=7, c=colours[category], alpha=0.6, linewidths=0, rasterized=True)
+    axes.scatter(points[:, 0], points[:, 1], s=7, c=colours[category], alpha=0.6, linewidths=0, rasterized=True)
     for row, name in enumerate(chart.departments):
         axes.scatter([], [], s=30, color=style.colour(row), label=name)
     axes.legend(
@@ -154,5 +154,8 @@ def interactive(chart: ItemMap) -> go.Figure:
         figure.add_annotation(x=x, y=y, text=name, showarrow=False, font={"size": 12}, bgcolor="rgba(255,255,255,0.6)")
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, scaleanchor="x")
-    figure.update_layout(height=760, margin={"l": 10, "r": 10, "t": 10, "b": 10}, plot_bgcolor="white", font_size=13)
+    figure.update_layout(
+        height=800, margin={"l": 10, "r": 10, "t": 40, "b": 10}, plot_bgcolor="white", font_size=13,
+        legend={"groupclick": "toggleitem", "font": {"size": 11}, "tracegroupgap": 4},
+    )  # fmt: skip
     return figure

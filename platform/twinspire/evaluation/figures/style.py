@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import patheffects
@@ -12,7 +12,6 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -41,8 +40,9 @@ def new_figure(height_inches: float) -> Figure:
 def heading(figure: Figure, title: str, detail: str) -> None:
     """The finding in bold, and below it how to read the picture, in a strip of their own above it."""
     height = figure.get_figheight()
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING_INCHES / height))  # type: ignore[union-attr]
-    left = {"x": 0.012, "ha": "left", "va": "top"}
+    engine: Any = figure.get_layout_engine()
+    engine.set(rect=(0, 0, 1, 1 - HEADING_INCHES / height))
+    left: dict[str, Any] = {"x": 0.012, "ha": "left", "va": "top"}
     figure.text(y=1 - 0.08 / height, s=title, fontsize=FONT + 3, fontweight="bold", color=INK, **left)
     figure.text(y=1 - 0.32 / height, s=detail, fontsize=FONT, color="#555555", **left)
 
@@ -80,7 +80,7 @@ def spread(centres: NDArray[np.float64], sizes: NDArray[np.float64], rounds: int
     for _ in range(rounds):
         apart = places[:, None] - places[None]
         overlap = reach - np.abs(apart)
-        hit = (overlap > 0).all(2)
+        hit = np.asarray((overlap > 0).all(2))
         np.fill_diagonal(hit, val=False)
         if not hit.any():
             break
