@@ -154,7 +154,7 @@ def figures_of(table: Table2) -> dict[str, Any]:
 
 
 def _rounded(estimate: dict[str, float | None]) -> dict[str, float | None]:
-    return {part: None if value is None else round(value, 4) for part, value in estimate.items()}
+    return {part: None if value is None else round(value, 5) for part, value in estimate.items()}
 
 
 @click.command()

@@ -86,6 +86,26 @@ def test_the_best_and_the_worst_ranking_have_the_figures_that_they_must() -> Non
     assert report.judgements.cases == 5  # the unknown item is left out
 
 
+def test_differences_of_other_pairs_are_there_when_asked_for() -> None:
+    report = evaluate(
+        [Oracle("best", 2), Oracle("worst", -2), Oracle("middle", 0.5)],
+        some_cases(),
+        titles=ITEMS["title"],
+        training=TRAINING,
+        judgements=judged_pairs(JUDGEMENTS, ITEMS),
+        compare=[("middle", "worst"), ("best", "worst")],
+    )
+    assert report.judgements is not None
+    for section in (report.slices["all"], report.slices["tail"], report.judgements):
+        assert list(section.differences) == ["best - worst", "best - middle", "middle - worst"]
+        for metric, figure in section.differences["middle - worst"].items():
+            levels = [section.systems[name][metric].value for name in ("middle", "worst")]
+            assert figure.value == pytest.approx(levels[0] - levels[1])
+    console = Console(record=True, width=140, file=StringIO())
+    console.print(render(report))
+    assert "middle vs worst" in console.export_text()
+
+
 def test_slices_count_cases_and_queries() -> None:
     slices = report_of().slices
     assert slices["all"].cases == 200
