@@ -45,18 +45,16 @@ class Reply:
 class Request:
     """One HTTP request, read as far as a handler asks."""
 
-    __slots__ = ("_receive", "_scope")
+    __slots__ = ("_headers", "_receive", "_scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._scope = scope
         self._receive = receive
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of several of a name, the first
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name (lower case)."""
-        for key, value in self._scope["headers"]:
-            if key == name:
-                return bytes(value)
-        return None
+        return self._headers.get(name)
 
     @property
     def query_string(self) -> bytes:
@@ -66,7 +64,7 @@ class Request:
     async def json_body(self) -> bytes:
         """The body of at most MAX_BODY bytes; refuses with 415 what is not JSON, with 413 what is larger."""
         kind = self.header(b"content-type")
-        if kind is not None and kind.split(b";")[0].strip().lower() != JSON:
+        if kind not in (None, JSON) and kind.split(b";")[0].strip().lower() != JSON:
             raise Refusal(415, "send the body as content-type: application/json", "content-type")
         encoding = self.header(b"content-encoding")
         if encoding is not None and encoding.strip().lower() != b"identity":

@@ -121,7 +121,7 @@ class _Api:
                      Feedback, Accepted, refusals=(*body, 503)),
             Endpoint("GET", "/v1/shoppers", self.shoppers, "Sample shoppers that the bundle remembers.",
                      response=Shoppers, parameters=(n,), refusals=(422,)),
-            Endpoint("GET", "/v1/status", self.status, "What this replica serves and has done.",
+            Endpoint("GET", "/v1/status", self.status, "What one replica, the one that answers, serves and has done.",
                      response=Status),
             Endpoint("GET", "/healthz", self.healthz, "200 while the process answers.", response=State),
             Endpoint("GET", "/readyz", self.readyz, "200 once the bundle is loaded and warm.",

@@ -180,7 +180,7 @@ class Shoppers(BaseModel):
 
 
 class Status(BaseModel):
-    """What this replica serves and has done."""
+    """What one replica serves and has done: the one that answers. Of several replicas each counts its own requests."""
 
     status: str
     arm: str
@@ -188,9 +188,9 @@ class Status(BaseModel):
     bundle: dict[str, Any] = Field(description="From the bundle's manifest.")
     started: datetime
     uptime_s: float
-    searches: int
-    batches: int
-    feedback: int
+    searches: int = Field(description="Searches that this replica has answered since it started.")
+    batches: int = Field(description="Batches that they were answered in.")
+    feedback: int = Field(description="Events that this replica has put on disk.")
     refused: int = Field(description="Requests answered 4xx.")
     failed: int = Field(description="Requests answered 5xx.")
 
