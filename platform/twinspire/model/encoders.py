@@ -28,7 +28,11 @@ class BagEncoder(nn.Module):
 
     def forward(self, bag: Bag, tables: nn.ModuleDict) -> torch.Tensor:
         """Bag of B rows to (B, D)."""
-        vectors = pooled(bag, tables[self.table]) * self.gain  # type: ignore[arg-type]
+        return self.finish(pooled(bag, tables[self.table]))  # type: ignore[arg-type]
+
+    def finish(self, vectors: torch.Tensor) -> torch.Tensor:
+        """What follows the look-up: pooled rows (B, D) to (B, D)."""
+        vectors = vectors * self.gain
         if self.training and self.dropout:
             keep = torch.rand(len(vectors), 1, device=vectors.device) >= self.dropout
             vectors = vectors * keep
