@@ -46,6 +46,11 @@ PANELS = {
     "recall@10": "Later clicks in the 10 best",
 }
 METRICS = (*PANELS, "log clicks")
+WHY = (
+    "Batch negatives are as frequent as an item is popular, so that fewer of them let popular items rise. The log-Q "
+    "correction takes out how often an item is drawn as a negative, and with it the effect; but with batch negatives "
+    "alone (α = 0) items without clicks are never negatives, which nothing corrects."
+)
 
 
 def case_metrics(fitted: Fitted, truth: Truth) -> np.ndarray:
@@ -114,7 +119,7 @@ def title(found: list[Curve]) -> str:
     """What the picture says, from the changes of popularity."""
     default, *_, paper = found
     ours, theirs = verdict(default.change["popularity"]), verdict(paper.change["popularity"])
-    return f"With more random negatives, popularity {theirs} with the paper's loss, {ours} with log-Q"
+    return f"Popularity as α rises: {theirs} with the paper's loss, {ours} with log-Q"
 
 
 def show(found: list[Curve]) -> None:
@@ -137,9 +142,9 @@ def interval(estimate: Estimate) -> str:
 def write_pictures(found: list[Curve], out: Path) -> list[Path]:
     """`alpha.png` and `alpha.html`."""
     heading, panels = title(found), dict(PANELS)
-    detail = f"The {K} best items of later queries on a simulated market; bands are 95 % intervals over queries."
+    detail = f"The {K} best items for later queries of a simulated market; bands: 95 % intervals, queries drawn anew."
     png = picture.draw(found, panels, heading, detail, out / "alpha.png")
-    parts = [Part(heading, detail, picture.interactive(found, panels))]
+    parts = [Part(heading, f"{detail} {WHY}", picture.interactive(found, panels))]
     return [png, write_page(out / "alpha.html", "Share of random negatives", parts)]
 
 

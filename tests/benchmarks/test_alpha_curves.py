@@ -26,5 +26,5 @@ def test_changes_are_paired_and_the_title_says_what_was_found() -> None:
     assert (change.value, change.low, change.high) == pytest.approx((12, 12, 12)), "the spread cancels case by case"
     assert found[1].metrics["popularity"][1].value == pytest.approx(58)
     assert found[0].change["relevance"].value == 0
-    assert "rises by 12.0 with the paper's loss" in title(found)
-    assert "does not change with log-Q" in title(found)
+    assert "+12.0 with the paper's loss" in title(found)
+    assert "no change with log-Q" in title(found)

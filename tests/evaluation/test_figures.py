@@ -134,9 +134,9 @@ def test_the_curves_of_alpha_are_drawn(tmp_path: Path) -> None:
         for name, last in (("rising", 5.0), ("flat", 1.0))
     ]
     check_png(alpha.draw(curves, {"m": "A metric"}, "A finding", "How to read it", tmp_path / "alpha.png"))
-    assert alpha.verdict(curves[0].change["m"], " points") == "rises by 4.0 points"
-    assert alpha.verdict(curves[1].change["m"]) == "does not change"
-    assert alpha.verdict(estimate(-3.0)) == "falls by 3.0"
+    assert alpha.verdict(curves[0].change["m"]) == "+4.0"
+    assert alpha.verdict(curves[1].change["m"]) == "no change"
+    assert alpha.verdict(estimate(-3.0)) == "-3.0"
     assert len(alpha.interactive(curves, {"m": "A metric"}).data) == 2
 
 

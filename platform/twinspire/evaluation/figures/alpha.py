@@ -31,13 +31,11 @@ class Curve(BaseModel):
     change: dict[str, Estimate]
 
 
-def verdict(change: Estimate, unit: str = "") -> str:
-    """A change in words: `rises by 4.0`, `falls by 1.2`, or `does not change` where its interval holds zero."""
+def verdict(change: Estimate) -> str:
+    """A change in a word: `+4.0`, `-1.2`, or `no change` where its interval holds zero."""
     if change.value is None or change.low is None or change.high is None:
-        return "is not known"
-    if change.low <= 0 <= change.high:
-        return "does not change"
-    return f"{'rises' if change.value > 0 else 'falls'} by {abs(change.value):.1f}{unit}"
+        return "not known"
+    return "no change" if change.low <= 0 <= change.high else f"{change.value:+.1f}"
 
 
 def draw(curves: Sequence[Curve], panels: dict[str, str], title: str, detail: str, path: Path) -> Path:
