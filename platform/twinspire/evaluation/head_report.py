@@ -125,7 +125,7 @@ def _table(entry: QueryHeads, k: int) -> Table:
     title = f"{entry.query}: final results are {_labels(entry.final) or f'{k} items'}"
     if len(entry.heads) > 1:
         title += f"; cosine {entry.measures.cosine:.2f}, in common {entry.measures.overlap:.0%}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
     for answer in entry.heads:
         header = f"head {answer.head}: brings {answer.brought} of {k}"
         labels = _labels(answer.labels)

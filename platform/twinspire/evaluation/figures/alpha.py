@@ -84,7 +84,11 @@ def interactive(curves: Sequence[Curve], panels: dict[str, str]) -> go.Figure:
                 col=column,
             )
     figure.update_xaxes(title_text=X, tickvals=list(curves[0].alphas))
-    figure.update_layout(height=460, plot_bgcolor="white", font_size=13, legend={"orientation": "h", "y": -0.2})
+    figure.update_yaxes(gridcolor="#EEEEEE")
+    figure.update_layout(
+        height=430, plot_bgcolor="white", font_size=13, margin={"l": 40, "r": 10, "t": 50, "b": 10},
+        legend={"orientation": "h", "y": -0.2},
+    )  # fmt: skip
     return figure
 
 
