@@ -47,6 +47,12 @@ def load_bundle(uri: str) -> "Retriever":
     return Bundle.load(Path(uri))
 
 
+def set_interpreter() -> None:
+    """What a replica's Python runs with."""
+    gc.set_threshold(GARBAGE_THRESHOLD)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
+
 class Settings(BaseModel):
     """The `args` of the application in a Serve config file."""
 
@@ -69,8 +75,7 @@ class SearchDeployment:
     ) -> None:
         self._service = Service(load(uri), feedback_folder, max_batch=max_batch)
         self._service.warm_up()
-        gc.set_threshold(GARBAGE_THRESHOLD)
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        set_interpreter()
 
     def __serve_build_asgi_app__(self) -> "Application":
         return application(self._service)

@@ -54,8 +54,13 @@ class NoOpServer(Server):
     def _no_op(self) -> Any:
         from ray import serve
 
+        from serving.deployment import set_interpreter
+
         @serve.ingress()
         class NoOp:
+            def __init__(self) -> None:
+                set_interpreter()
+
             def __serve_build_asgi_app__(self) -> Any:
                 return no_op
 
