@@ -179,3 +179,15 @@ def test_the_report_survives_json_and_prints() -> None:
     assert "vs worst" in text
     assert "no common word" in text
     assert "judged pairs" in text
+
+
+def test_long_names_are_folded_and_no_figure_is_cut() -> None:
+    name = "a-bundle-of-november-with-two-heads"
+    report = evaluate([Oracle("model", 0.5), Oracle(name, 0.1)], some_cases(), titles=ITEMS["title"], training=TRAINING)
+    console = Console(record=True, width=80, file=StringIO())
+    console.print(render(report))
+    text = console.export_text()
+    assert "…" not in text
+    for estimate in report.slices["all"].differences[f"model - {name}"].values():
+        if estimate.value is not None:
+            assert f"{estimate.value:+.3f}" in text

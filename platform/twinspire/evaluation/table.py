@@ -55,10 +55,10 @@ def _by_slice(report: Report) -> Table:
 
 
 def _table(title: str, names: list[str], metrics: list[str]) -> Table:
-    """Narrow enough for a terminal of 80 columns."""
+    """Narrow enough for a terminal of 80 columns: where names are long they are folded, figures never are."""
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
     for name in names:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     for metric in metrics:
         table.add_column(SHORT.get(metric, metric), justify="right", no_wrap=True)
     return table
