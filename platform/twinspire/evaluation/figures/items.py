@@ -72,7 +72,8 @@ def item_map(
     rows = sample(group, size, seed)
     if len(rows) < LEAST_POINTS or len(kept) < 2:
         raise ConfigError(
-            f"--by: {len(rows)} items in {len(kept)} categories of {LEAST_OF_A_CATEGORY} or more; too few"
+            f"--by: found {len(kept)} categories of {LEAST_OF_A_CATEGORY} items or more, and a picture needs two; "
+            "name another column or another --level"
         )
     chosen = np.array(vectors[rows])
     near, by_chance = purity(chosen, group[rows], NEIGHBOURS)
