@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PERPLEXITY = 30
 LEAST_POINTS = 5
 DENSE_ENOUGH = 400  # points that show where a group is densest
-ROUNDS = 500  # of gradient descent; the second half of t-SNE's usual 1,000 moves hardly anything
+ROUNDS = 500  # of gradient descent: half the usual, and half the time
 
 
 def plane(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
