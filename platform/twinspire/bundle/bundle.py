@@ -98,10 +98,9 @@ class Bundle:
         )
         return cls(folder, manifest, encoder, model.eval(), index, items)
 
-    @torch.inference_mode()
     def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Query vectors (B, H, D)."""
-        return self._query_tower(self.encoder.encode(queries)).numpy()
+        return self._query_tower(self.encoder.encode(queries))
 
     def search(self, queries: Sequence[Query], k: int) -> Results:
         """The K best items of each query for its shopper."""
