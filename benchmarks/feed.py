@@ -3,7 +3,7 @@
 
 One Ray Train worker runs one learner and takes its batches in turn from three sources, a segment of steps from each:
 
-- feed: the product's stream, Ray Data to the worker, features looked up in the worker;
+- feed: the product's stream, Ray Data in the worker's process, features looked up in the worker;
 - memory: the same batches of ids, made beforehand and held in the worker, features looked up in the same way;
 - gathered: batches in memory whose features were looked up beforehand too; only the step is left.
 
@@ -119,7 +119,8 @@ def worker(settings: dict[str, Any]) -> None:
     torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
     bench = Bench(settings)
     opened = time.time()
-    feed = batches(ray.train.get_dataset_shard("all"), bench.config.training.batch_size)
+    rows = stream(bench.encoded.folder / "rows" / "all", reader(bench.encoded, bench.config), settings["rounds"])
+    feed = batches(rows, bench.config.training.batch_size)
     bench.learner.step(next(feed))
     first = time.time()
     runs: dict[str, Callable[[], Times]] = {
@@ -154,8 +155,6 @@ def run(encoded: Encoded, config: Config, scratch: Path, steps: int, repetitions
     """One Ray Train run that measures; gives what the worker wrote, and the length of `fit()`."""
     wanted = (repetitions + 2) * (steps + UNTIMED) * config.training.batch_size
     rounds = -(-wanted // encoded.meta.positives) + 1
-    order = ray.data.ExecutionOptions()
-    order.preserve_order = True
     settings = {
         "config": config.model_dump_json(),
         "folder": str(encoded.folder),
@@ -163,6 +162,7 @@ def run(encoded: Encoded, config: Config, scratch: Path, steps: int, repetitions
         "steps": steps,
         "repetitions": repetitions,
         "threads": config.training.threads,
+        "rounds": rounds,
         "started": time.time(),
     }
     trainer = ray.train.torch.TorchTrainer(
@@ -170,8 +170,6 @@ def run(encoded: Encoded, config: Config, scratch: Path, steps: int, repetitions
         train_loop_config=settings,
         scaling_config=ray.train.ScalingConfig(num_workers=1),
         run_config=ray.train.RunConfig(name="feed", storage_path=str(scratch / "train")),
-        datasets={"all": stream(encoded.folder / "rows" / "all", reader(encoded, config), rounds)},
-        dataset_config=ray.train.DataConfig(execution_options=order),
     )
     started = time.time()
     trainer.fit()

@@ -100,7 +100,9 @@ def stream(parts: Path, read: ReadPart, rounds: int, learned: int = 0) -> ray.da
         task | {"path": str(paths[task["part"]])} for task in tasks(lengths, read.seed, rounds, read.share, learned)
     ]
     source = ray.data.from_items(left, override_num_blocks=max(len(left), 1))
-    return source.map_batches(read, batch_size=1, batch_format="numpy", num_cpus=0.25)
+    rows = source.map_batches(read, batch_size=1, batch_format="numpy", num_cpus=0.25)
+    rows.context.execution_options.preserve_order = True
+    return rows
 
 
 def batches(shard: ray.data.DataIterator | ray.data.Dataset, batch_size: int) -> Iterator[Columns]:

@@ -117,6 +117,8 @@ class Worker:
         if world > 1:
             exchange = GradientExchange(model.parameters())
             self.learner.optimiser.register_step_pre_hook(lambda *_: exchange())
+            for tensor in model.state_dict().values():  # workers that start apart would stay apart
+                torch.distributed.broadcast(tensor, src=0)
         if self._restored:
             model.load_state_dict(self._restored["model"])
             self.learner.optimiser.load_state_dict(self._restored["optimiser"])
@@ -144,9 +146,7 @@ class Worker:
             self.config.supervision,
         )
         learned = (self.progress.round * steps + self.progress.step) * training.batch_size
-        rows = stream(self.encoded.folder / "rows" / part, read, rounds, learned)
-        rows.context.execution_options.preserve_order = True
-        return batches(rows, training.batch_size)
+        return batches(stream(self.encoded.folder / "rows" / part, read, rounds, learned), training.batch_size)
 
     def _round(self, source: Iterator[Columns], steps: int, rounds: int) -> dict[str, float]:
         """What is left of a pass; gives its mean loss and its rate."""
