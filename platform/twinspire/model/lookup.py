@@ -48,28 +48,25 @@ class QueryLookup:
         self._rows = joined.numpy()
         self._gains = torch.stack([encoder.gain.detach() for encoder in encoders]).numpy()  # (S,)
         self._skip = tower.skip
-        self._project = tower.project.weight.detach().numpy().T.copy()  # (S * D, H * hidden)
-        self._project_bias = tower.project.bias.detach().numpy()
-        self._head_weight = tower.head_weight.detach().numpy()  # (H, hidden, D)
-        self._head_bias = tower.head_bias.detach().numpy()  # (H, D)
+        # Torch multiplies, not numpy: its threads are the ones that a server or a user sets.
+        self._project = tower.project.weight.detach().T.contiguous()  # (S * D, H * hidden)
+        self._project_bias = tower.project.bias.detach()
+        self._head_weight = tower.head_weight.detach()  # (H, hidden, D)
+        self._head_bias = tower.head_bias.detach()[:, None]  # (H, 1, D)
 
+    @torch.inference_mode()
     def __call__(self, features: Mapping[str, Ragged]) -> NDArray[np.float32]:
         """Feature name to B bags, for each name the tower knows; gives (B, H, D)."""
         bags = [features[name] for name in self._names]
-        batch, slots, dim = len(bags[0]), len(bags), self._rows.shape[1]
-        vectors = np.empty((batch, slots, dim), np.float32)
+        vectors = np.empty((len(bags[0]), len(bags), self._rows.shape[1]), np.float32)
         _pool(self._rows, *stack(bags, self._first_rows), self._gains, vectors)
-        hidden = vectors.reshape(batch, slots * dim) @ self._project
-        hidden += self._project_bias
-        np.maximum(hidden, 0, out=hidden)
-        by_head = hidden.reshape(batch, *self._head_weight.shape[:2]).transpose(1, 0, 2)  # (H, B, hidden)
-        output = (by_head @ self._head_weight).transpose(1, 0, 2)  # (B, H, D)
-        output += self._head_bias
-        if self._skip:
-            output += vectors.sum(1)[:, None]
-        lengths = np.sqrt(np.einsum("bhd,bhd->bh", output, output))
-        output /= np.maximum(lengths, _SHORTEST)[:, :, None]
-        return np.ascontiguousarray(output)
+        beside = torch.from_numpy(vectors).flatten(1)
+        hidden = torch.addmm(self._project_bias, beside, self._project).relu_()
+        by_head = hidden.view(len(vectors), *self._head_weight.shape[:2]).transpose(0, 1)  # (H, B, hidden)
+        output = torch.baddbmm(self._head_bias, by_head, self._head_weight).numpy()  # (H, B, D)
+        answer = np.empty((output.shape[1], output.shape[0], output.shape[2]), np.float32)
+        _finish(output, vectors, self._skip, answer)
+        return answer
 
 
 def stack(
@@ -118,3 +115,23 @@ def _pool(table: Any, rows: Any, offsets: Any, weights: Any, gains: Any, out: An
                 weight = each if len(weights) == 0 else gains[slot] * weights[place]
                 for d in range(dim):
                     vector[d] += weight * row[d]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _finish(output: Any, vectors: Any, skip: bool, answer: Any) -> None:
+    """The layers' output (H, B, D), with the skip path from (B, S, D) where there is one, to unit vectors (B, H, D)."""
+    heads, batch, dim = output.shape
+    for query in range(batch):
+        for head in range(heads):
+            vector = answer[query, head]
+            vector[:] = output[head, query]
+            if skip:
+                for slot in range(vectors.shape[1]):
+                    for d in range(dim):
+                        vector[d] += vectors[query, slot, d]
+            length = np.float32(0)
+            for d in range(dim):
+                length += vector[d] * vector[d]
+            scale = 1 / max(np.sqrt(length), np.float32(_SHORTEST))
+            for d in range(dim):
+                vector[d] *= scale
