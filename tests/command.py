@@ -20,7 +20,7 @@ from twinspire.cli import main
 main()
 """
 WITHIN_S = 300  # ten times what the longest command needs on two free cores
-GONE_WITHIN_S = 30
+GONE_WITHIN_S = 60  # what a killed driver leaves of Ray gives up after 20 seconds without it
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 MIN_LOGICAL_CPUS = 8  # a Train worker, an actor pool and Ray Data's reads wait for each other for ever on 2
 BESIDE_WORKERS = 6  # logical CPUs for what runs beside the workers
-
-
+# Of an embedded Ray that lost its driver to a SIGKILL nothing comes back: what is left of it gives up sooner than after
+# Ray's 60 seconds.
+ORPHANS_END_S = 20
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -46,11 +47,13 @@ def connect(*, workers: int = 1) -> bool:
     for ever.
     """
     quiet_environment()
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(ORPHANS_END_S))
     import ray
 
     if ray.is_initialized():
         return False
-    address = os.environ.get("RAY_ADDRESS")
     embedded: dict[str, Any] = {}
     if not address:
         cpus = max(MIN_LOGICAL_CPUS, 2 * (os.cpu_count() or 1), workers + BESIDE_WORKERS)
