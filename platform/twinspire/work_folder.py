@@ -1,5 +1,4 @@
-"""The work folder of a job that writes a bundle: what a killed job leaves, and the next one of the same kind goes on
-from.
+"""The work folder of a job that writes a bundle: what a killed job leaves and the next of the same kind goes on from.
 
 It lies beside the target as `.NAME.work`. Whoever works in it holds a lock that the system takes back when the process
 ends, however it ends.

@@ -2,8 +2,7 @@
 
 Every feature of a query, a shopper or an item becomes a bag of rows of a named embedding table (row 0 is unused, an
 unknown value is an empty bag), so that a tower looks up, pools and adds all of them alike. A table named by two
-features
-is shared: the brands in a shopper's history meet the brands of the items in one space.
+features is shared: the brands in a shopper's history meet the brands of the items in one space.
 """
 
 from __future__ import annotations

@@ -16,8 +16,7 @@ class BagEncoder(nn.Module):
     """The mean of a bag's rows of the table named `table`, by their weights; an empty bag is the zero vector.
 
     Tables are shared between encoders, so they are handed in. `dropout` empties whole bags while training, so that
-    the tower learns to
-    do without the feature. `gain` is a learnt factor.
+    the tower learns to do without the feature. `gain` is a learnt factor.
     """
 
     def __init__(self, table: str, *, dropout: float = 0.0) -> None:

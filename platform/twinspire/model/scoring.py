@@ -9,8 +9,7 @@ def soft_dot_product(queries: torch.Tensor, items: torch.Tensor, temperature: fl
     """Equation (1): queries (B, H, D) and items (M, D) to scores (B, M).
 
     The inner products of the H heads are averaged with their own softmax at `temperature` (beta) as weights: near
-    0 it is
-    the largest of them, at infinity their mean.
+    0 it is the largest of them, at infinity their mean.
     """
     if queries.shape[1] == 1:
         return queries[:, 0] @ items.T

@@ -1,8 +1,7 @@
 """The two towers (4.1, 4.2): encoders, one MLP for the item, a projection to H heads and one MLP a head for the query.
 
 A skip path adds the encoders' vectors to the MLP's output, which starts near zero: an untrained model already
-retrieves by
-the tokens that query and title share, and training moves away from there. Outputs have length 1.
+retrieves by the tokens that query and title share, and training moves away from there. Outputs have length 1.
 """
 
 from __future__ import annotations
