@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from twinspire.features.history import KINDS
 from twinspire.text import normalise
 
 if TYPE_CHECKING:
@@ -61,13 +62,13 @@ def _understood(bundle: Retriever, query: Query) -> dict[str, Any]:
     understood: dict[str, Any] = {"query": normalise(query.text)}
     if query.shopper is not None:
         shopper = query.shopper
-        history = [event.item_id for event in shopper.history or ()]
-        known = _titles(bundle, history)
+        history = shopper.history or ()
+        used = [event.item_id in bundle.item_rows and event.event in KINDS for event in history]
         understood |= {
             "user_id": shopper.user_id,
             "profile": dict(shopper.profile or {}),
-            "history": [item_id for item_id in history if item_id in known],
-            "ignored_history": [item_id for item_id in history if item_id not in known],
+            "history": [event.item_id for event, kept in zip(history, used, strict=True) if kept],
+            "ignored_history": [event.item_id for event, kept in zip(history, used, strict=True) if not kept],
         }
     return understood
 

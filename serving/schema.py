@@ -129,7 +129,7 @@ class Understood(BaseModel):
     user_id: str | None = None
     profile: dict[str, str | float] = Field(default_factory=dict)
     history: list[str] = Field(default_factory=list, description="Events on items of the catalogue.")
-    ignored_history: list[str] = Field(default_factory=list, description="Events on other items.")
+    ignored_history: list[str] = Field(default_factory=list, description="Impressions, and events on other items.")
 
 
 class SearchResponse(BaseModel):
