@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Handler = Callable[["Request"], Awaitable["Reply"]]
 
 MAX_BODY = 1 << 20  # bytes; the longest history allowed is a fraction of it
+MAX_DROPPED = 1 << 24  # bytes of a refused request that are read all the same
 JSON = b"application/json"
 
 logger = logging.getLogger(__name__)
@@ -45,11 +46,12 @@ class Reply:
 class Request:
     """One HTTP request, read as far as a handler asks."""
 
-    __slots__ = ("_headers", "_receive", "_scope")
+    __slots__ = ("_headers", "_receive", "_scope", "_unread")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._scope = scope
         self._receive = receive
+        self._unread = True
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of several of a name, the first
 
     def header(self, name: bytes) -> bytes | None:
@@ -71,26 +73,40 @@ class Request:
             raise Refusal(415, "send the body without content-encoding", "content-encoding")
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and int(length[:20]) > MAX_BODY:
-            raise self._too_large()
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False):
+            raise _too_large()
+        body = await self._read()
+        if self._unread:
             parts = [body]
             size = len(body)
-            while message.get("more_body", False):
-                message = await self._receive()
-                parts.append(message.get("body", b""))
+            while self._unread:
+                parts.append(await self._read())
                 size += len(parts[-1])
                 if size > MAX_BODY:
-                    raise self._too_large()
+                    raise _too_large()
             body = b"".join(parts)
         if len(body) > MAX_BODY:
-            raise self._too_large()
+            raise _too_large()
         return body
 
-    @staticmethod
-    def _too_large() -> Refusal:
-        return Refusal(413, f"the body is larger than {MAX_BODY} bytes", "body", headers=[(b"connection", b"close")])
+    async def drop_rest(self) -> bool:
+        """Read what is left of the body, at most MAX_DROPPED bytes; True where nothing is left.
+
+        A proxy closes the connection of a request that was answered before its end, and the caller's next request on it
+        is lost.
+        """
+        dropped = 0
+        while self._unread and dropped < MAX_DROPPED:
+            dropped += len(await self._read())
+        return not self._unread
+
+    async def _read(self) -> bytes:
+        message = await self._receive()
+        self._unread = message.get("more_body", False)
+        return message.get("body", b"")  # type: ignore[no-any-return]
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, f"the body is larger than {MAX_BODY} bytes", "body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +154,13 @@ class Application:
             await send({"type": "websocket.close", "code": 1000, "reason": "no websockets here"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
         try:
-            reply = await self._find(scope)(Request(scope, receive))
+            reply = await self._find(scope)(request)
         except Refusal as refusal:
             self.refused += 1
-            reply = Reply(refusal.body(), refusal.status, CONTENT_TYPE, refusal.headers)
+            close = [] if await request.drop_rest() else [(b"connection", b"close")]
+            reply = Reply(refusal.body(), refusal.status, CONTENT_TYPE, [*refusal.headers, *close])
         except RequestError as error:
             self.refused += 1
             reply = Reply(Refusal(422, str(error), error.field).body(), 422, CONTENT_TYPE)

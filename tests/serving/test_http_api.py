@@ -128,6 +128,23 @@ def test_a_body_that_grows_past_the_limit_without_saying_so_is_refused(call):
     assert run(call("POST", "/v1/search", content=parts())).status_code == 413
 
 
+@pytest.mark.parametrize(("path", "status"), [("/v1/search", 413), ("/nothing", 404)])
+@pytest.mark.parametrize(("megabytes", "kept"), [(2, True), (15, True), (40, False)])
+def test_what_is_refused_is_read_to_its_end_or_its_connection_closed(call, path, status, megabytes, kept):
+    taken = 0
+
+    async def parts():
+        nonlocal taken
+        for _ in range(megabytes):
+            taken += 1
+            yield b"x" * (1 << 20)
+
+    headers = {"content-length": str(megabytes << 20)}
+    answer = run(call("POST", path, content=parts(), headers=headers))
+    assert (answer.status_code, answer.headers.get("connection")) == (status, None if kept else "close")
+    assert taken == megabytes if kept else taken < 20
+
+
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
