@@ -178,24 +178,18 @@ def run(encoded: Encoded, config: Config, scratch: Path, steps: int, repetitions
     return figures
 
 
-def spread(values: list[float] | np.ndarray, digits: int) -> dict[str, float]:
-    return {
-        name: round(float(of(values)), digits) for name, of in (("min", np.min), ("median", np.median), ("max", np.max))
-    }
-
-
 def summary(figures: dict[str, Any], examples: int) -> dict[str, Any]:
     """Rates of segments of so many examples and, repetition by repetition, ratios to the memory step."""
     wall = {name: np.array(times)[:, 0] for name, times in figures["times"].items()}
     cpu = {name: np.array(times)[:, 1] for name, times in figures["times"].items()}
     making = figures["making_us"] * examples / 1e6 / float(np.median(cpu["memory"]))
     return {
-        "examples_a_second": {name: spread(examples / seconds, 0) for name, seconds in wall.items()},
+        "examples_a_second": {name: report.spread(examples / seconds, 0) for name, seconds in wall.items()},
         "ratio": {
-            "feed / memory": spread(wall["memory"] / wall["feed"], 3),
-            "feed / memory, CPU time": spread(cpu["memory"] / cpu["feed"], 3),
-            "feed / gathered": spread(wall["gathered"] / wall["feed"], 3),
-            "feed / gathered, CPU time": spread(cpu["gathered"] / cpu["feed"], 3),
+            "feed / memory": report.spread(wall["memory"] / wall["feed"], 3),
+            "feed / memory, CPU time": report.spread(cpu["memory"] / cpu["feed"], 3),
+            "feed / gathered": report.spread(wall["gathered"] / wall["feed"], 3),
+            "feed / gathered, CPU time": report.spread(cpu["gathered"] / cpu["feed"], 3),
         },
         "making_batches_elsewhere": {
             "cpu_us_an_example": round(figures["making_us"], 3),

@@ -10,11 +10,10 @@ import polars as pl
 import torch
 
 from twinspire.features.encode import encode
-from twinspire.model import to_bags
 from twinspire.training.batches import shuffled_with_negatives, split
 from twinspire.training.build import new_model
 from twinspire.training.learner import Learner
-from twinspire.training.validation import item_vectors
+from twinspire.training.validation import item_vectors, query_vectors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from twinspire.dataset import Dataset
     from twinspire.features.encode import Encoded
     from twinspire.model import TwoTower
-
-BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -64,16 +61,7 @@ def fit(source: Dataset, config: Config, folder: Path) -> Fitted:
         model=model,
         encoded=encoded,
         vectors=item_vectors(model, store, np.arange(store.n_items)).numpy(),
-        queries=_queries(model, encoded, window),
+        queries=query_vectors(model, encoded, len(window)),
         window=window,
         texts=positives.queries.gather(window["query"]),
     )
-
-
-@torch.inference_mode()
-def _queries(model: TwoTower, encoded: Encoded, window: pl.DataFrame) -> np.ndarray:
-    parts = []
-    for part in window.iter_slices(BATCH):
-        columns = (part[name].to_numpy() for name in ("query", "user", "stop"))
-        parts.append(model.queries(to_bags(encoded.store.query_features(*columns))).numpy())
-    return np.concatenate(parts)

@@ -7,7 +7,12 @@ import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -35,6 +40,13 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     }
     path.write_text(json.dumps(report, indent=2) + "\n")
     return path
+
+
+def spread(values: Sequence[float] | np.ndarray, digits: int = 3) -> dict[str, float]:
+    """Least, median and greatest."""
+    return {
+        name: round(float(of(values)), digits) for name, of in (("min", np.min), ("median", np.median), ("max", np.max))
+    }
 
 
 def _processor() -> str:

@@ -141,12 +141,6 @@ def run(encoded: Encoded, config: Config, scratch: Path, steps: int, repetitions
     return times
 
 
-def spread(values: np.ndarray, digits: int) -> dict[str, float]:
-    return {
-        name: round(float(of(values)), digits) for name, of in (("min", np.min), ("median", np.median), ("max", np.max))
-    }
-
-
 def summary(times: dict[str, Any], examples: int) -> dict[str, Any]:
     """Rates of segments of so many examples a worker and, repetition by repetition, ratios to one worker."""
     rates = {
@@ -155,9 +149,9 @@ def summary(times: dict[str, Any], examples: int) -> dict[str, Any]:
     }
     ratios = {kind: {way: of[way] / of["one"] for way in WAYS if way != "one"} for kind, of in rates.items()}
     return {
-        "examples_a_second": {way: spread(values, 0) for way, values in rates["wall"].items()},
-        "over_one_worker": {way: spread(values, 3) for way, values in ratios["wall"].items()},
-        "over_one_worker_by_cpu_time": {way: spread(values, 3) for way, values in ratios["cpu"].items()},
+        "examples_a_second": {way: report.spread(values, 0) for way, values in rates["wall"].items()},
+        "over_one_worker": {way: report.spread(values, 3) for way, values in ratios["wall"].items()},
+        "over_one_worker_by_cpu_time": {way: report.spread(values, 3) for way, values in ratios["cpu"].items()},
     }
 
 

@@ -87,26 +87,17 @@ class Run:
         return told
 
 
-def spread(values: list[float], digits: int = 3) -> dict[str, float]:
-    """Least, median and greatest."""
-    return {
-        "min": round(min(values), digits),
-        "median": round(statistics.median(values), digits),
-        "max": round(max(values), digits),
-    }
-
-
 def ratios(measured: Measured, concurrency: int) -> dict[str, dict[str, float]]:
     """Queries a second of twinspire over those of each other system, round by round; and p50 over that by hand."""
     ours = measured["twinspire"][concurrency]
     against = {
-        f"queries a second, twinspire / {system}": spread(
+        f"queries a second, twinspire / {system}": report.spread(
             [a.per_second / b.per_second for a, b in zip(ours, measured[system][concurrency], strict=True)]
         )
         for system in SYSTEMS[1:]
     }
     p50 = [a.p50_ms / b.p50_ms for a, b in zip(ours, measured["by hand"][concurrency], strict=True)]
-    return against | {"p50, twinspire / by hand": spread(p50)}
+    return against | {"p50, twinspire / by hand": report.spread(p50)}
 
 
 def summary(run: Run, manifest: dict[str, Any], kinds: dict[str, int]) -> dict[str, Any]:
@@ -122,12 +113,12 @@ def summary(run: Run, manifest: dict[str, Any], kinds: dict[str, int]) -> dict[s
         "rounds": len(run.limits),
         "systems": {},
         "ratios": {str(c): ratios(run.measured, c) for c in CONCURRENCIES},
-        "searches a batch": {str(c): spread(run.batches[c], 1) for c in CONCURRENCIES},
+        "searches a batch": {str(c): report.spread(run.batches[c], 1) for c in CONCURRENCIES},
         "bare loop, queries a second and thread": {
-            name: spread([limit[name] for limit in run.limits], 0) for name in run.limits[0]
+            name: report.spread([limit[name] for limit in run.limits], 0) for name in run.limits[0]
         },
         "twinspire / bare loop at the same batch size": {
-            str(c): spread(
+            str(c): report.spread(
                 [
                     f.per_second / limit[f"batch as at concurrency {c}"]
                     for f, limit in zip(ours[c], run.limits, strict=True)
@@ -139,9 +130,9 @@ def summary(run: Run, manifest: dict[str, Any], kinds: dict[str, int]) -> dict[s
     for system in SYSTEMS:
         figures["systems"][system] = {
             str(c): {
-                "queries a second": spread([f.per_second for f in run.measured[system][c]], 0),
-                "p50 ms": spread([f.p50_ms for f in run.measured[system][c]]),
-                "p99 ms": spread([f.p99_ms for f in run.measured[system][c]]),
+                "queries a second": report.spread([f.per_second for f in run.measured[system][c]], 0),
+                "p50 ms": report.spread([f.p50_ms for f in run.measured[system][c]]),
+                "p99 ms": report.spread([f.p99_ms for f in run.measured[system][c]]),
                 "bytes an answer": round(statistics.median(f.bytes_each for f in run.measured[system][c])),
                 "failed": sum(f.failed for f in run.measured[system][c]),
             }
