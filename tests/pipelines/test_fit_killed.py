@@ -26,15 +26,6 @@ WORKER, CONTROLLER = "RayTrainWorker", "TrainController"
 SEED_NOISE = 0.03  # three standard deviations of the difference of two seeds' best MRR on this market
 
 
-@pytest.fixture
-def line(tmp_path):
-    folder = tmp_path / "job"
-    folder.mkdir()
-    command_line = CommandLine(folder)
-    yield command_line
-    command_line.end_all()
-
-
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed") / "market"

@@ -9,22 +9,12 @@ import mlflow
 import polars as pl
 import pytest
 import torch
-from command import CommandLine
 
 # MLflow, of its own queries
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
 STOPS_WITHIN_S = 60  # some seconds on a machine that does nothing else
 STARTS_WITHIN_S = 240
-
-
-@pytest.fixture
-def line(tmp_path):
-    folder = tmp_path / "job"
-    folder.mkdir()
-    command_line = CommandLine(folder)
-    yield command_line
-    command_line.end_all()
 
 
 def shop(folder, clicks):
