@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from twinspire.cli import options
+
 EXAMPLES = """\b
 Examples:
   twinspire fit --data shop --out bundles/shop --set log.holdout_days=10
@@ -16,7 +18,7 @@ Cases are the clicks later than every bundle's training; the earlier ones feed t
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--bundle", required=True, type=click.Path(path_type=Path), help="Bundle folder.")
+@options.bundle
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="Dataset folder with later clicks or judgements."
 )
@@ -34,9 +36,7 @@ Cases are the clicks later than every bundle's training; the earlier ones feed t
 )
 @click.option("--max-cases", default=20_000, show_default=True, type=click.IntRange(1), help="More clicks are sampled.")
 @click.option("--seed", default=0, show_default=True, help="Seed of sampling, ties and resamples.")
-@click.option(
-    "--quarantine", type=click.Path(path_type=Path), help="Where bad rows are written; default DATA/quarantine."
-)
+@options.quarantine
 def command(
     bundle: Path,
     data: Path,

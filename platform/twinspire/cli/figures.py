@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from twinspire.cli.heads import DEFAULT_QUERIES
+from twinspire.cli import options
 
 EXAMPLES = """\b
 Examples:
@@ -18,18 +18,11 @@ with a run of their own where MLFLOW_TRACKING_URI does not have it.
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--bundle", required=True, type=click.Path(path_type=Path), help="Bundle folder.")
+@options.bundle
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write the pictures into.")
-@click.option(
-    "--query",
-    "queries",
-    multiple=True,
-    default=DEFAULT_QUERIES,
-    show_default=True,
-    help="A query whose heads are drawn; may be repeated.",
-)
+@options.queries("A query whose heads are drawn")
 @click.option("--by", help="Column that tells items apart; default category, else brand.")
-@click.option("--level", default=2, show_default=True, type=click.IntRange(1), help="Level of a category's path.")
+@options.level
 @click.option("--size", default=5000, show_default=True, type=click.IntRange(5, 50_000), help="Items placed.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same pictures.")
 @click.option("--mlflow/--no-mlflow", default=True, show_default=True, help="Keep the pictures with an MLflow run.")

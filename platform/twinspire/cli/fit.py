@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from twinspire.cli import options
+
 EXAMPLES = """\b
 Examples:
   twinspire fit --data shop --out bundles/shop
@@ -35,11 +37,7 @@ Examples:
     metavar="SECTION.KEY=VALUE",
     help="Change one setting; may be repeated.",
 )
-@click.option(
-    "--quarantine",
-    type=click.Path(path_type=Path),
-    help="Where bad rows are written; default DATA/quarantine.",
-)
+@options.quarantine
 def command(data: Path, out: Path, source: str | None, settings: tuple[str, ...], quarantine: Path | None) -> None:
     """Train on a dataset and write a bundle: validate, encode, train, embed, index."""
     from pipelines.fit import fit

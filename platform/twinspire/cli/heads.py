@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-DEFAULT_QUERIES = ("apple", "cellphone")
+from twinspire.cli import options
 
 EXAMPLES = """\b
 Examples:
@@ -18,18 +18,11 @@ A number before a title is its place among the final results, where this head br
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--bundle", required=True, type=click.Path(path_type=Path), help="Bundle folder.")
-@click.option(
-    "--query",
-    "queries",
-    multiple=True,
-    default=DEFAULT_QUERIES,
-    show_default=True,
-    help="A query to look into; may be repeated.",
-)
+@options.bundle
+@options.queries("A query to look into")
 @click.option("--k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Items of each head.")
 @click.option("--by", help="Column that sums items up; default category, else brand.")
-@click.option("--level", default=2, show_default=True, type=click.IntRange(1), help="Level of a category's path.")
+@options.level
 @click.option("--out", type=click.Path(path_type=Path), help="JSON report to write.")
 def command(bundle: Path, queries: tuple[str, ...], k: int, by: str | None, level: int, out: Path | None) -> None:
     """Show which head of the query tower finds what, head by head, and whether all heads are of use."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from twinspire.cli import options
+
 BATCH = 4096
 
 EXAMPLES = """\b
@@ -16,7 +18,7 @@ P has the columns query and item_id, optionally user_id; S is P with score, in t
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--bundle", required=True, type=click.Path(path_type=Path), help="Bundle folder.")
+@options.bundle
 @click.option(
     "--pairs",
     "path",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from twinspire.cli import options
+
 BATCH = 1024
 MAX_K = 10_000
 
@@ -17,7 +19,7 @@ Q has the column query and optionally user_id; R has row, rank, item_id, score.
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--bundle", required=True, type=click.Path(path_type=Path), help="Bundle folder.")
+@options.bundle
 @click.option(
     "--queries",
     "path",
