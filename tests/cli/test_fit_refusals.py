@@ -1,10 +1,11 @@
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from twinspire.cli import cli
-from twinspire.errors import BundleError, ConfigError, DatasetError, TwinspireError
+from twinspire.errors import BundleError, ConfigError, DatasetError, EnvironmentProblem, TwinspireError
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,18 @@ def test_what_cannot_be_fitted_is_refused_before_any_work(
     result = CliRunner().invoke(cli, ["fit", "--data", str(tiny_dataset), "--out", str(out), *settings])
     assert isinstance(result.exception, kind), result.exception
     assert says in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sharded_tables_without_the_extra_are_refused_before_any_work(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchrec", None)  # where it is installed it cannot be imported now
+    target = ["--data", str(tiny_dataset), "--out", str(tmp_path / "bundle")]
+    result = CliRunner().invoke(cli, ["fit", *target, "--set", "training.tables=sharded"])
+    assert isinstance(result.exception, EnvironmentProblem), result.exception
+    assert "twinspire[gpu-sharded]" in str(result.exception)
     assert "\n" not in str(result.exception)
     assert list(tmp_path.iterdir()) == []
 

@@ -93,9 +93,9 @@ def read_progress(checkpoint: Path) -> Progress:
     return Progress(**json.loads((checkpoint / PROGRESS).read_text()))
 
 
-def read_state(checkpoint: Path, device: str = "cpu") -> dict[str, Any]:
-    """What `save` was given."""
-    state: dict[str, Any] = torch.load(checkpoint / STATE, weights_only=True, map_location=device)
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """What `save` was given, in main memory."""
+    state: dict[str, Any] = torch.load(checkpoint / STATE, weights_only=True, map_location="cpu")
     return state
 
 

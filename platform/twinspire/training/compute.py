@@ -22,7 +22,7 @@ class Compute(nn.Module):
 
     def __init__(self, module: TwoTower, training: TrainingConfig, device: str) -> None:
         super().__init__()
-        self.module = module
+        self.module: nn.Module = module
         self.device_kind = torch.device(device).type
         self.in_bfloat16 = use_bfloat16(training, self.device_kind)
         if use_compile(training, self.device_kind):

@@ -48,6 +48,11 @@ class TrainingConfig(BaseModel):
     )
     workers: int = Field(1, ge=1, le=4096, description="Ray Train workers")
     device: Literal["cpu", "cuda"] = "cpu"
+    tables: Literal["whole", "sharded"] = Field(
+        "whole",
+        description="sharded: each worker holds a share, of every table its rows on GPUs, of the tables some on CPUs; "
+        "needs the extra gpu-sharded",
+    )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads a worker; steps are small, more workers gain more")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the layers behind the tables; auto: bfloat16 on a GPU that has it, float32 on a CPU"

@@ -33,7 +33,8 @@ class Learner:
     """Model, optimiser and schedule.
 
     `model` gives (queries, items) vectors, a TwoTower or its distributed wrapper; `clicks` (n,) are the positives of
-    each item, whose shares are the sampling probabilities of batch negatives; `steps` is the length of the schedule.
+    each item, whose shares are the sampling probabilities of batch negatives; `steps` is the length of the schedule;
+    `optimiser` is one that starts at the configured rate, Adagrad over the model's parameters where there is none.
     """
 
     def __init__(
@@ -44,11 +45,14 @@ class Learner:
         config: Config,
         steps: int,
         device: str = "cpu",
+        optimiser: torch.optim.Optimizer | None = None,
     ) -> None:
         self.model, self.store, self.config, self.device = model, store, config, device
         share = torch.from_numpy(clicks / max(float(clicks.sum()), 1e-9)).float()
         self._click_share = share.to(device)
-        self.optimiser = torch.optim.Adagrad(model.parameters(), lr=config.training.learning_rate)
+        if optimiser is None:
+            optimiser = torch.optim.Adagrad(model.parameters(), lr=config.training.learning_rate)
+        self.optimiser = optimiser
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate(steps, config.training.schedule))
 
     @staticmethod

@@ -16,6 +16,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from twinspire.errors import DatasetError, EnvironmentProblem
+from twinspire.model.sharding import check_torchrec
 from twinspire.training.build import new_model
 from twinspire.training.checkpoints import Checkpoints, read_progress, read_weights
 from twinspire.training.mlflow_run import RoundLog
@@ -101,10 +102,13 @@ def check_size(encoded: Encoded) -> None:
 
 
 def check_devices(config: TrainingConfig) -> None:
-    """Errors: EnvironmentProblem for more GPUs than there are, where Ray is to run on this machine alone.
+    """Errors: EnvironmentProblem for sharded tables without TorchRec, and for more GPUs than there are, where Ray is to
+    run on this machine alone.
 
     Ray would wait for them for ever. A cluster may still start them.
     """
+    if config.tables == "sharded":
+        check_torchrec()
     if config.device != "cuda" or os.environ.get("RAY_ADDRESS"):
         return
     there = torch.cuda.device_count()

@@ -6,10 +6,10 @@ made from that row on. Workers that died, a controller that died and a driver th
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +21,17 @@ import torch.distributed
 from twinspire.config import Config
 from twinspire.errors import TwinspireError
 from twinspire.features.encode import Encoded
-from twinspire.training.build import new_model
+from twinspire.training.build import architecture, new_model
 from twinspire.training.checkpoints import Checkpoints, Progress, read_progress, read_state
-from twinspire.training.compute import Compute
-from twinspire.training.exchange import GradientExchange
 from twinspire.training.feed import ReadPart, Share, batches, stream
 from twinspire.training.learner import Learner
 from twinspire.training.mlflow_run import RoundLog
+from twinspire.training.tables import hold
 from twinspire.training.validation import ValidationMetrics, validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twinspire.model import TwoTower
     from twinspire.training.batches import Columns
 
 TELL_EVERY_SECONDS = 0.5
@@ -72,9 +70,11 @@ class Worker:
             self._search()
         if self.progress.phase == "refit":
             self._refit()
-        if self.progress.phase != "done" and self.share.rank == 0:
+        if self.progress.phase != "done":
+            weights = self.tables.weights() if self.config.training.refit else self.best
             self.progress.phase = "done"
-            self.checkpoints.finish(self.settings["owner"], self.progress, self._module().state_dict())
+            if self.share.rank == 0:
+                self.checkpoints.finish(self.settings["owner"], self.progress, weights)
 
     def _search(self) -> None:
         """Rounds over the training rows until validation stops improving."""
@@ -87,12 +87,10 @@ class Worker:
             if validation.mrr > self.progress.best_mrr:
                 self.progress.best_mrr, self.progress.best_round = validation.mrr, self.progress.round
                 if not training.refit:
-                    self.best = copy.deepcopy(self._module().state_dict())
+                    self.best = self.tables.weights()
             self._record(metrics | {f"validation/{name}": value for name, value in validation._asdict().items()})
         if training.refit:
             self.progress.phase, self.progress.round = "refit", 0
-        else:
-            self._module().load_state_dict(self.best)
 
     def _refit(self) -> None:
         """As many rounds over all positives as were best, from a new start."""
@@ -110,26 +108,22 @@ class Worker:
         training, world = self.config.training, self.share.world
         sparse = self.device == "cpu" or world > 1
         model = new_model(self.encoded.dictionaries, self.config.model, seed=training.seed, sparse=sparse)
-        model.to(self.device)
         steps = max(1, self.encoded.meta.rows[part] // (training.batch_size * world))
-        compute = Compute(model, training, self.device)
-        self.learner = Learner(compute, self.store, self.encoded.clicks(part), self.config, steps * rounds, self.device)
-        if world > 1:
-            exchange = GradientExchange(model.parameters())
-            self.learner.optimiser.register_step_pre_hook(lambda *_: exchange())
-            for tensor in model.state_dict().values():  # workers that start apart would stay apart
-                torch.distributed.broadcast(tensor, src=0)
+        learn = partial(
+            Learner,
+            store=self.store,
+            clicks=self.encoded.clicks(part),
+            config=self.config,
+            steps=steps * rounds,
+            device=self.device,
+        )
+        towers = architecture(self.encoded.dictionaries, self.config.model)
+        self.tables = hold(model, towers, training, self.device, learn)
         if self._restored:
-            model.load_state_dict(self._restored["model"])
-            self.learner.optimiser.load_state_dict(self._restored["optimiser"])
-            self.learner.schedule.load_state_dict(self._restored["schedule"])
+            self.tables.load(self._restored)
             self._restored = {}
         torch.manual_seed(hash((training.seed, self.share.rank, self.progress.steps)))  # of dropout
         return steps
-
-    def _module(self) -> TwoTower:
-        model: TwoTower = self.learner.model.module  # type: ignore[assignment]
-        return model
 
     def _waited(self) -> int:
         return self.progress.round - self.progress.best_round
@@ -154,14 +148,14 @@ class Worker:
         first, started = progress.step, time.monotonic()
         total = torch.tensor(progress.loss, device=self.device)
         for batch in itertools.islice(source, steps - first):
-            total += self.learner.step(batch)
+            total += self.tables.learner.step(batch)
             progress.step += 1
             progress.steps += 1
             if self.share.rank == 0:
                 self._tell(progress.step / steps, rounds)
-                if self._due() and progress.step < steps:
-                    progress.loss = float(total)
-                    self._save()
+            if progress.step < steps and self.tables.agree(self._due(), progress.steps):
+                progress.loss = float(total)
+                self._save()
         rate = (progress.step - first) * size / max(time.monotonic() - started, 1e-9)
         loss = float(total) / max(progress.step, 1)
         progress.round, progress.step, progress.loss = progress.round + 1, 0, 0.0
@@ -170,19 +164,20 @@ class Worker:
     def _validate(self) -> ValidationMetrics:
         """Rank 0 validates; all ranks hear the result, since they stop together."""
         metrics: list[Any] = [None]
-        if self.share.rank == 0:
-            metrics = [validate(self._module(), self.store, self.window, self.config.training.seed, self.device)]
+        model = self.tables.whole()
+        if model is not None and self.share.rank == 0:
+            device = str(next(model.parameters()).device)
+            metrics = [validate(model, self.store, self.window, self.config.training.seed, device)]
         if self.share.world > 1:
             torch.distributed.broadcast_object_list(metrics, src=0)
         return ValidationMetrics(*metrics[0])
 
     def _record(self, metrics: dict[str, float]) -> None:
         """A round's end: first the checkpoint, then MLflow, so that what is logged will not be learned again."""
-        if self.share.rank != 0:
-            return
         self.progress.history.append({"round": self.progress.round, **metrics})
         self._save()
-        self._bring()
+        if self.share.rank == 0:
+            self._bring()
 
     def _bring(self) -> None:
         try:
@@ -194,13 +189,10 @@ class Worker:
         return time.monotonic() - self._saved > 60 * self.config.training.checkpoint_minutes
 
     def _save(self) -> None:
-        state = {
-            "model": self._module().state_dict(),
-            "optimiser": self.learner.optimiser.state_dict(),
-            "schedule": self.learner.schedule.state_dict(),
-            "best": self.best,
-        }
-        self.checkpoints.save(self.settings["owner"], self.progress, state)
+        """A checkpoint, written by rank 0; every rank brings what it alone holds."""
+        state = self.tables.state() | {"best": self.best}
+        if self.share.rank == 0:
+            self.checkpoints.save(self.settings["owner"], self.progress, state)
         self._saved = time.monotonic()
 
     def _restore(self) -> None:
@@ -212,7 +204,7 @@ class Worker:
             return
         self.progress = read_progress(newest[0])
         if self.progress.phase != "done":
-            self._restored = read_state(newest[0], self.device)
+            self._restored = read_state(newest[0])
             self.best = self._restored["best"]
         if self.share.rank == 0:
             self._bring()
