@@ -11,6 +11,7 @@ from torch import distributed
 from twinspire.errors import EnvironmentProblem
 from twinspire.model import Architecture, FeatureSlot, ModelConfig, TwoTower
 from twinspire.model.bags import Bag
+from twinspire.model.sharding import check_torchrec
 
 THERE = importlib.util.find_spec("torchrec") is not None
 needs_torchrec = pytest.mark.skipif(not THERE, reason="TorchRec is an optional extra")
@@ -58,6 +59,16 @@ def test_without_the_extra_it_says_what_to_install():
 
     with pytest.raises(EnvironmentProblem, match=r"twinspire\[gpu-sharded\]"):
         ShardableTwoTower(ARCHITECTURE, model())
+
+
+def test_an_fbgemm_for_another_pytorch_is_told_in_one_line(monkeypatch):
+    def no_library(_name):
+        raise OSError("Could not load this library:\nfbgemm.so")
+
+    monkeypatch.setattr("twinspire.model.sharding.import_module", no_library)
+    with pytest.raises(EnvironmentProblem, match=r"fbgemm-gpu-cpu for one without .*fbgemm\.so") as caught:
+        check_torchrec()
+    assert "\n" not in str(caught.value)
 
 
 @needs_torchrec

@@ -1,5 +1,7 @@
 """Training through real Ray: any number of workers, workers that die, one MLflow run."""
 
+import importlib.util
+
 import mlflow
 import pytest
 import ray
@@ -11,6 +13,7 @@ from twinspire.features.encode import encode
 from twinspire.simulation import simulate
 from twinspire.training.mlflow_run import start_run
 from twinspire.training.run import train
+from twinspire.training.tables import AGREE_EVERY
 
 pytestmark = [
     pytest.mark.ray,
@@ -153,6 +156,23 @@ def test_a_worker_goes_on_inside_a_round(alone, prepare, tmp_path, monkeypatch):
     losses = [record["search/loss"] for record in summary["history"]]
     assert losses == pytest.approx([record["search/loss"] for record in alone["history"]], rel=0.05)
     assert len(list((tmp_path / "train" / "checkpoints").glob("*/"))) == 1
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torchrec") is None, reason="TorchRec is an optional extra: twinspire[gpu-sharded]"
+)
+def test_workers_with_shares_of_the_tables_go_on_inside_a_round(alone, prepare, tmp_path, monkeypatch):
+    shares = ("training.tables=sharded", "training.workers=2", "training.batch_size=64")
+    run = prepare(*shares, "training.checkpoint_minutes=1e-9")  # as often as they ask
+    a_round, steps, flag = run.encoded.meta.training // (2 * 64), tmp_path / "steps", tmp_path / "died"
+    monkeypatch.setattr("twinspire.training.run.train_worker", counting(dying(a_round // 2, flag), steps))
+    summary = run.train()
+    assert flag.exists()
+    assert summary["steps"] == ROUNDS * a_round
+    again = len(steps.read_text()) / 2 - ROUNDS * a_round
+    assert again <= AGREE_EVERY
+    assert summary["best_mrr"] == pytest.approx(alone["best_mrr"], abs=SEED_NOISE)
+    assert len(run.store.search_runs(["1"])) == 1
 
 
 def test_a_worker_that_keeps_dying_ends_the_training_with_a_reason(prepare, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ class TrainingConfig(BaseModel):
     device: Literal["cpu", "cuda"] = "cpu"
     tables: Literal["whole", "sharded"] = Field(
         "whole",
-        description="sharded: each worker holds a share, of every table its rows on GPUs, of the tables some on CPUs; "
+        description="sharded: each worker holds a part of every table's rows (GPUs) or some of the tables (CPUs); "
         "needs the extra gpu-sharded",
     )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads a worker; steps are small, more workers gain more")

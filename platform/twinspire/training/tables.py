@@ -87,9 +87,9 @@ class WholeTables:
 
 
 class ShardedTables:
-    """Each worker holds a share of the tables (TorchRec): of every table its rows on GPUs, some of the tables on CPUs.
+    """Each worker holds a share (TorchRec): a part of every table's rows on GPUs, some of the tables on CPUs.
 
-    What is whole lies in rank 0's main memory, for as long as it is asked for.
+    What is whole lies in rank 0's main memory, where it is asked for.
     """
 
     def __init__(
