@@ -6,6 +6,7 @@ made from that row on. Workers that died, a controller that died and a driver th
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import time
@@ -91,6 +92,8 @@ class Worker:
             self._record(metrics | {f"validation/{name}": value for name, value in validation._asdict().items()})
         if training.refit:
             self.progress.phase, self.progress.round = "refit", 0
+            del self.tables
+            gc.collect()  # a GPU may have no room for the next phase's tables beside these
 
     def _refit(self) -> None:
         """As many rounds over all positives as were best, from a new start."""
