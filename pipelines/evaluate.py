@@ -11,11 +11,12 @@ from twinspire import dataset
 from twinspire.bundle import Bundle, Manifest
 from twinspire.errors import BundleError, EnvironmentProblem, RegistryError
 from twinspire.evaluation import EvaluationConfig, Report, System, baselines, evaluate
-from twinspire.evaluation.encoder import EncoderSystem, load_encoder
+from twinspire.evaluation.encoder import EncoderSystem
 from twinspire.evaluation.ground import Ground
 from twinspire.evaluation.model_system import ModelSystem
 from twinspire.mlflow_client import clear_errors, connect
 from twinspire.registry.figures import report_figures
+from twinspire.teacher.encoder import load_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from twinspire import cluster, dataset
 from twinspire.bundle import Manifest, Parts, check_target, tidy, write_bundle
 from twinspire.evaluation.heads import measure_heads
+from twinspire.features.dictionaries import item_text
 from twinspire.features.encode import Encoded, encode
 from twinspire.features.log import read_positives
 from twinspire.index.build import build_index, check_factory
 from twinspire.index.embed import embed_catalogue
-from twinspire.training.build import architecture
+from twinspire.index.fuse import clicked_memory, item_clicks, measure_fusion
+from twinspire.index.lexical import LexicalIndex
+from twinspire.teacher.encoder import load_encoder
+from twinspire.teacher.lessons import Lessons, ask_teacher, fingerprint
+from twinspire.training.build import architecture, new_model
+from twinspire.training.distil import distil
 from twinspire.training.mlflow_run import abandon_run, finish_run, flatten, log_manifest, log_metrics, start_run
-from twinspire.training.run import check_devices, check_size, train
+from twinspire.training.run import Trained, check_devices, check_size, train
 from twinspire.training.validation import query_vectors
 from twinspire.work_folder import WorkFolder, claim
 
@@ -27,12 +35,19 @@ if TYPE_CHECKING:
 
     from twinspire.config import Config
     from twinspire.features.log import Positives
+    from twinspire.model import TwoTower
 
 PROBES = 500  # validation queries that measure the index
+TITLE_ROUNDS = 2
 
 
-def fit(data: Path, out: Path, config: Config, *, quarantine: Path | None = None) -> Manifest:
-    """Validate, encode, train, embed, index, write the bundle `out`; logs one MLflow run.
+def fit(
+    data: Path, out: Path, config: Config, *, quarantine: Path | None = None, teacher: Path | None = None
+) -> Manifest:
+    """Validate, encode, learn from the teacher, train, embed, index, write the bundle `out`; logs one MLflow run.
+
+    `teacher` is the folder of a sentence encoder. Without clicks the towers learn from it alone, or without one from
+    parts of the titles.
 
     Killed at any moment, or stopped with Ctrl-C, the same call goes on from the last checkpoint, in the same MLflow
     run: what it needs for that is kept beside `out`, in `.NAME.work`.
@@ -41,27 +56,72 @@ def fit(data: Path, out: Path, config: Config, *, quarantine: Path | None = None
     console = Console(stderr=True)
     out = out.absolute()
     check_target(out)
-    check_factory(config.model.dim, config.index)
     check_devices(config.training)
-    source = dataset.read(data, quarantine=quarantine, require_interactions=True)
+    encoder = load_encoder(teacher) if teacher is not None else None
+    taught_by = fingerprint(teacher) if teacher is not None else None
+    source = dataset.read(data, quarantine=quarantine)
+    config = config.sized(len(source.items))
+    check_factory(config.model.dim, config.index)
     with claim(out) as work:
         tidy(out)
-        _begin(work, source, config, console)
+        _begin(work, source, config, taught_by, console)
         encoded, positives = _encode(source, config, work)
         check_size(encoded)
-        queries, items = len(positives.queries), len(source.items)
-        console.print(f"{encoded.meta.positives:,} positives of {queries:,} queries over {items:,} items")
-        supervised = {name: count for name, count in encoded.meta.supervision.items() if count}
-        if supervised:
-            console.print("supervision: " + ", ".join(f"{count:,} {name}" for name, count in supervised.items()))
+        _say_what_there_is(encoded, positives, len(source.items), encoder, console)
+        lessons = _lessons(encoder, source, encoded, positives, config, work.path)
         with _mlflow_run(source, config, out, work, console) as (uri, run_id):
-            return _train_and_write(source, encoded, positives, config, work.path, out, uri, run_id)
+            job = _Job(source, encoded, positives, lessons, config, work.path, out, uri, run_id, taught_by)
+            return _train_and_write(job)
 
 
-def _begin(work: WorkFolder, source: dataset.Dataset, config: Config, console: Console) -> None:
+class _Job(NamedTuple):
+    """All that a fit has in hand when learning begins."""
+
+    source: dataset.Dataset
+    encoded: Encoded
+    positives: Positives
+    lessons: Lessons | None
+    config: Config
+    work: Path
+    out: Path
+    uri: str
+    run_id: str
+    taught_by: str | None
+
+
+def _say_what_there_is(encoded: Encoded, positives: Positives, items: int, encoder: object, console: Console) -> None:
+    meta = encoded.meta
+    console.print(f"{meta.positives:,} positives of {len(positives.queries):,} queries over {items:,} items")
+    if meta.titles and not (encoder and not meta.positives):
+        console.print(f"few clicks: parts of titles serve as {meta.titles:,} more queries")
+    if meta.titles and encoder and not meta.positives:
+        console.print("no clicks: the towers learn from the teacher alone")
+    supervised = {name: count for name, count in meta.supervision.items() if count}
+    if supervised:
+        console.print("supervision: " + ", ".join(f"{count:,} {name}" for name, count in supervised.items()))
+
+
+def _lessons(
+    encoder: Any, source: dataset.Dataset, encoded: Encoded, positives: Positives, config: Config, work: Path
+) -> Lessons | None:
+    """What the teacher says, asked once: a fit that goes on reads it again."""
+    path = work / "lessons.npz"
+    if encoder is None:
+        return None
+    if not path.exists():
+        titles = item_text(source.items, encoded.dictionaries.config)
+        clicks = np.bincount(positives.query, minlength=len(positives.queries))
+        queries = positives.queries.gather(np.argsort(-clicks, kind="stable"))
+        ask_teacher(encoder, titles, queries, config.model.dim, config.training.seed).save(path)
+    return Lessons.load(path)
+
+
+def _begin(work: WorkFolder, source: dataset.Dataset, config: Config, taught_by: str | None, console: Console) -> None:
     """Go on with a fit of the same dataset, config and code, or begin anew."""
     before = work.resumable
-    goes_on, given_up = work.begin({"dataset": source.fingerprint, "config": config.model_dump(mode="json")})
+    goes_on, given_up = work.begin(
+        {"dataset": source.fingerprint, "config": config.model_dump(mode="json"), "teacher": taught_by}
+    )
     if goes_on and before:
         console.print("going on from the last checkpoint of a fit that did not end")
     if given_up is not None:
@@ -106,42 +166,70 @@ def _mlflow_run(
     finish_run(uri, run_id, "FINISHED")
 
 
-def _train_and_write(
-    source: dataset.Dataset,
-    encoded: Encoded,
-    positives: Positives,
-    config: Config,
-    work: Path,
-    out: Path,
-    uri: str,
-    run_id: str,
-) -> Manifest:
+def _train_and_write(job: _Job) -> Manifest:
+    config, encoded, positives = job.config, job.encoded, job.positives
+    dictionaries = encoded.dictionaries
     with cluster.session(workers=max(config.training.workers, config.index.actors)):
-        model, summary = train(encoded, config, work / "train", mlflow_uri=uri, run_id=run_id)
-        towers = architecture(encoded.dictionaries, config.model)
-        vectors = embed_catalogue(model, towers, encoded.folder / "store", config.index, work)
-    probes = query_vectors(model, encoded, PROBES)
+        trained = _learn(job)
+        towers = architecture(dictionaries, config.model)
+        vectors = embed_catalogue(trained.model, towers, encoded.folder / "store", config.index, job.work)
+    probes = query_vectors(trained.model, encoded, PROBES)
     index, spec = build_index(vectors, probes, config.index)
+    lexical = LexicalIndex.build(dictionaries, encoded.store.items, item_clicks(positives, len(vectors)))
+    searched = None if job.lessons and not encoded.meta.positives else trained.searched
+    fusion = measure_fusion(searched, encoded, positives, lexical, config.retrieval, taught=job.lessons is not None)
+    summary: dict[str, Any] = {**trained.summary, "teacher": job.taught_by}
     if config.model.heads > 1 and len(probes):
         heads = measure_heads(probes, vectors)
-        log_metrics(uri, run_id, heads.figures())
-        summary = {**summary, "heads": heads.model_dump(mode="json")}
-    resolved = config.model_copy(update={"features": encoded.dictionaries.config})
+        log_metrics(job.uri, job.run_id, heads.figures())
+        summary["heads"] = heads.model_dump(mode="json")
+    resolved = config.model_copy(update={"features": dictionaries.config})
     manifest = write_bundle(
         Parts(
-            dataset=source,
+            dataset=job.source,
             encoded=encoded,
             positives=positives,
             architecture=towers,
-            model=model,
+            model=trained.model,
             vectors=vectors,
             index=index,
             index_spec=spec,
             config=json.loads(resolved.model_dump_json()),
             training=summary,
-            run_id=run_id,
+            run_id=job.run_id,
+            lexical=lexical,
+            memory=clicked_memory(positives, fusion.half_life_days) if fusion.memory else None,
+            fusion=fusion,
         ),
-        out,
+        job.out,
     )
-    log_manifest(uri, run_id, manifest.model_dump(mode="json"))
+    log_manifest(job.uri, job.run_id, manifest.model_dump(mode="json"))
     return manifest
+
+
+def _learn(job: _Job) -> Trained:
+    """From the teacher, where there is one, then from the rows; without clicks the teacher is enough."""
+    start = None
+    if job.lessons is not None:
+        start = job.work / "start.safetensors"
+        model = _taught(job, start)
+        if not job.encoded.meta.positives:
+            return Trained(model, model, {"best_mrr": None, "best_round": 0, "history": []})
+    config = job.config
+    if not job.encoded.meta.positives:  # parts of titles have no later days on which more rounds could pay
+        update = {"rounds": min(config.training.rounds, TITLE_ROUNDS), "refit": False}
+        config = config.model_copy(update={"training": config.training.model_copy(update=update)})
+    return train(job.encoded, config, job.work / "train", mlflow_uri=job.uri, run_id=job.run_id, start=start)
+
+
+def _taught(job: _Job, path: Path) -> TwoTower:
+    """A model that has learnt the lessons; learnt once, as a fit that goes on reads it again."""
+    if not path.exists():
+        assert job.lessons is not None
+        model, loss = distil(job.encoded, job.lessons, job.config)
+        log_metrics(job.uri, job.run_id, {"distil/loss": loss})
+        save_file(model.state_dict(), path.with_suffix(".new"))
+        path.with_suffix(".new").rename(path)
+    model = new_model(job.encoded.dictionaries, job.config.model, seed=0, sparse=False)
+    model.load_state_dict(load_file(path))
+    return model.eval()

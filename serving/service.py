@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from serving.schema import Feedback, SearchRequest, User
 
-    Embedded = NDArray[np.float32] | Exception  # (H, D)
+    Embedded = Asked | Exception
 
 DEFAULT_ARM = "default"
 MAX_BATCH = 64
@@ -60,12 +60,12 @@ class Retriever(Protocol):
     @property
     def items(self) -> pl.DataFrame: ...  # noqa: D102
 
-    def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
-        """Query vectors (B, H, D)."""
+    def ask(self, queries: Sequence[Query]) -> list[Asked]:
+        """B queries, ready for the index."""
         ...
 
-    def nearest(self, vectors: NDArray[np.float32], k: int) -> Results:
-        """The k best items of each of the query vectors (B, H, D)."""
+    def nearest(self, asked: Sequence[Asked], k: int) -> Results:
+        """The k best items of each of what `ask` gave."""
         ...
 
     def shoppers(self, count: int) -> list[Shopper]:
@@ -171,9 +171,9 @@ class Service:
         return {"shoppers": [plain(self.bundle, shopper) for shopper in self._samples[:n]]}
 
     def _embed(self, jobs: list[SearchJob]) -> list[Embedded]:
-        """Query vectors, or what is wrong with the query; in the event loop, as it is all small steps in Python."""
+        """Queries ready for the index, or what is wrong with one; in the event loop, as it is all small steps in Python."""
         try:
-            return list(self.bundle.embed([job.query for job in jobs]))
+            return [*self.bundle.ask([job.query for job in jobs])]
         except Exception as error:
             if len(jobs) > 1:  # a job that fails does not fail its neighbours
                 return [embedded for job in jobs for embedded in self._embed([job])]
@@ -191,19 +191,17 @@ class Service:
             else:
                 by_k.setdefault(job.k, []).append(i)
         for k, places in by_k.items():
-            vectors = np.array([embedded[i] for i in places], np.float32)  # (B, H, D)
-            for i, answer in zip(places, self._answer_same_k([jobs[i] for i in places], vectors, k), strict=True):
+            asked: list[Asked] = [embedded[i] for i in places]  # type: ignore[misc]
+            for i, answer in zip(places, self._answer_same_k([jobs[i] for i in places], asked, k), strict=True):
                 answers[i] = answer
         return answers
 
-    def _answer_same_k(
-        self, jobs: list[SearchJob], vectors: NDArray[np.float32], k: int
-    ) -> Sequence[bytes | Exception]:
+    def _answer_same_k(self, jobs: list[SearchJob], asked: list[Asked], k: int) -> Sequence[bytes | Exception]:
         try:
-            return self._encode(jobs, self.bundle.nearest(vectors, k))
+            return self._encode(jobs, self.bundle.nearest(asked, k))
         except Exception as error:
             if len(jobs) > 1:
-                return [self._answer_same_k([job], vectors[i : i + 1], k)[0] for i, job in enumerate(jobs)]
+                return [self._answer_same_k([job], asked[i : i + 1], k)[0] for i, job in enumerate(jobs)]
             return [_failure(error)]
 
     def _encode(self, jobs: list[SearchJob], results: Results) -> list[bytes]:

@@ -32,10 +32,11 @@ from twinspire.bundle import Bundle
 from twinspire.config import load_config
 from twinspire.errors import TwinspireError
 from twinspire.evaluation import EvaluationConfig, Report, baselines, evaluate
-from twinspire.evaluation.encoder import EncoderSystem, load_encoder
+from twinspire.evaluation.encoder import EncoderSystem
 from twinspire.evaluation.ground import Ground
 from twinspire.evaluation.model_system import ModelSystem
 from twinspire.simulation import simulate
+from twinspire.teacher.encoder import load_encoder
 
 if TYPE_CHECKING:
     from twinspire.dataset import Dataset

@@ -6,6 +6,7 @@ section.key=value` comes last.
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from twinspire.features.log import LogConfig
 from twinspire.features.spec import FeatureConfig
 from twinspire.features.supervision import SupervisionConfig
 from twinspire.index.config import IndexConfig
+from twinspire.index.fuse import RetrievalConfig
 from twinspire.model.losses import LossConfig
 from twinspire.model.towers import ModelConfig
 from twinspire.text import TokeniserConfig
 from twinspire.training.config import NegativeConfig, TrainingConfig
+
+DIMENSIONS = ((200_000, 256), (2_000_000, 128), (math.inf, 64))  # up to so many items: embedding dimension
 
 
 class Config(BaseModel):
@@ -38,6 +42,14 @@ class Config(BaseModel):
     supervision: SupervisionConfig = SupervisionConfig()
     training: TrainingConfig = TrainingConfig()
     index: IndexConfig = IndexConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+
+    def sized(self, items: int) -> Config:
+        """The config with a dimension for a catalogue of this size, where `model.dim` was not set."""
+        if "dim" in self.model.model_fields_set:
+            return self
+        dim = next(dim for most, dim in DIMENSIONS if items <= most)
+        return self.model_copy(update={"model": self.model.model_copy(update={"dim": dim})})
 
 
 def named_configs() -> list[str]:

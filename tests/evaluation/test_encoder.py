@@ -13,8 +13,9 @@ from twinspire import dataset
 from twinspire.errors import EnvironmentProblem
 from twinspire.evaluation import TrainingClicks, evaluate, judged_pairs
 from twinspire.evaluation import encoder as module
-from twinspire.evaluation.encoder import EncoderSystem, load_encoder
+from twinspire.evaluation.encoder import EncoderSystem
 from twinspire.features.query import Query
+from twinspire.teacher.encoder import load_encoder
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("sentence_transformers")

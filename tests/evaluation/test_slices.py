@@ -3,7 +3,7 @@ import pytest
 
 from twinspire.evaluation import TrainingClicks
 from twinspire.evaluation.slices import slices
-from twinspire.evaluation.words import words
+from twinspire.text.words import words
 
 TITLES = pl.Series(["Red shoe", "Blue hat", "手机壳"])
 

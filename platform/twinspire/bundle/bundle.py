@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import torch
 from safetensors.torch import load_file
 
-from twinspire.bundle.manifest import Manifest
+from twinspire.bundle.manifest import LEXICAL, MEMORY, Manifest
 from twinspire.errors import BundleError
 from twinspire.features.dictionaries import Dictionaries
 from twinspire.features.history import KINDS
@@ -21,6 +20,9 @@ from twinspire.features.query import Event, Query, Shopper
 from twinspire.features.request import RequestEncoder
 from twinspire.features.spec import History
 from twinspire.features.store import file_name
+from twinspire.index.hybrid import Asked, HybridIndex
+from twinspire.index.lexical import LexicalIndex
+from twinspire.index.memory import QueryMemory
 from twinspire.index.vectors import VectorIndex
 from twinspire.model import QueryLookup, TwoTower
 from twinspire.ragged import Ragged
@@ -52,7 +54,7 @@ class Bundle:
         manifest: Manifest,
         encoder: RequestEncoder,
         model: TwoTower,
-        index: VectorIndex,
+        index: HybridIndex,
         items: pl.DataFrame,
     ) -> None:
         self.folder, self.manifest = folder, manifest
@@ -96,7 +98,9 @@ class Bundle:
             _rows(items["item_id"]),
             _history_bags(folder, dictionaries),
         )
-        return cls(folder, manifest, encoder, model.eval(), index, items)
+        return cls(
+            folder, manifest, encoder, model.eval(), _hybrid(folder, manifest, dictionaries, index, items), items
+        )
 
     def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Query vectors (B, H, D)."""
@@ -104,24 +108,27 @@ class Bundle:
 
     def search(self, queries: Sequence[Query], k: int) -> Results:
         """The K best items of each query for its shopper."""
-        return self.nearest(self.embed(queries), k)
+        return self.nearest(self.ask(queries), k)
 
-    def nearest(self, vectors: NDArray[np.float32], k: int) -> Results:
-        """The K best items of each of the query vectors (B, H, D)."""
-        scores, rows, heads = self.index.search(vectors, k)
+    def ask(self, queries: Sequence[Query]) -> list[Asked]:
+        """Queries as the index takes them: embedded, with their words and what was clicked for them before."""
+        return self.index.ask([query.text for query in queries], self.embed(queries))
+
+    def nearest(self, asked: Sequence[Asked], k: int) -> Results:
+        """The K best items of each of what `ask` gave."""
+        scores, rows, heads = self.index.search(asked, k)
         return Results(rows.astype(np.int32), scores, heads)
 
     def score(self, queries: Sequence[Query], items: NDArray[np.int64]) -> NDArray[np.float32]:
         """What `search` ranks by, computed exactly: of B queries and B item rows, (B,)."""
-        vectors = torch.from_numpy(np.array(self.item_vectors[items]))
-        products = torch.einsum("bhd,bd->bh", torch.from_numpy(self.embed(queries)), vectors)
-        return products.amax(dim=1).numpy()
+        asked = self.ask(queries) if len(queries) else []
+        pairs = zip(asked, np.asarray(items)[:, None], strict=True)
+        return np.array([self.index.scores(one, item)[0][0] for one, item in pairs], np.float32)
 
-    @cached_property
+    @property
     def item_vectors(self) -> NDArray[np.float32]:
         """Vectors of all items (n, D), memory-mapped."""
-        vectors: NDArray[np.float32] = np.load(self.folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False)
-        return vectors
+        return self.index.item_vectors
 
     @property
     def item_rows(self) -> dict[str, int]:
@@ -149,6 +156,22 @@ class Bundle:
     def event(self, item: int, kind: int, time: int) -> Event:
         """One of the Events as a caller would send it."""
         return Event(self.item_ids[item], KINDS[kind], EPOCH + timedelta(microseconds=time))
+
+
+def _hybrid(
+    folder: Path, manifest: Manifest, dictionaries: Dictionaries, index: VectorIndex, items: pl.DataFrame
+) -> HybridIndex:
+    fusion = manifest.fusion
+    vectors: NDArray[np.float32] = np.load(folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False)
+    return HybridIndex(
+        vectors=index,
+        item_vectors=vectors,
+        lexical=LexicalIndex.load(folder / LEXICAL, dictionaries, items["clicks"].to_numpy())
+        if fusion.lexical
+        else None,
+        memory=QueryMemory.load(folder / MEMORY) if fusion.memory else None,
+        fusion=fusion,
+    )
 
 
 def _rows(item_ids: pl.Series) -> dict[str, int]:

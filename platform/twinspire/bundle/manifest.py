@@ -9,14 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinspire.errors import BundleError
 from twinspire.index.build import IndexSpec
+from twinspire.index.hybrid import Fusion
 from twinspire.model import Architecture
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE = (2, 3)  # 2 has vectors alone
 MANIFEST = "manifest.json"
 REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "items.parquet", "users.parquet")
+LEXICAL, MEMORY = "lexical", "memory.parquet"
 _CHUNK = 1 << 22
 
 
@@ -39,6 +42,7 @@ class Manifest(BaseModel):
     positives: int
     trained_until: str | None
     index: IndexSpec
+    fusion: Fusion = Fusion()
     training: dict[str, Any]
     mlflow_run_id: str | None = None
     files: dict[str, str] = Field(description="file to sha256")
@@ -65,7 +69,7 @@ class Manifest(BaseModel):
             problem = error.errors()[0]
             key = ".".join(str(part) for part in problem["loc"]) or "it"
             raise BundleError(f"{path}: {key}: {problem['msg']}; was it written by another version?") from None
-        if manifest.schema_version != SCHEMA_VERSION:
+        if manifest.schema_version not in READABLE:
             raise BundleError(
                 f"{path}: schema version {manifest.schema_version}, this Twinspire reads {SCHEMA_VERSION}; fit again"
             )

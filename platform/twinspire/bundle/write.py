@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,11 @@ import polars as pl
 from safetensors.torch import save_file
 
 import twinspire
-from twinspire.bundle.manifest import MANIFEST, Manifest, checksums
+from twinspire.bundle.manifest import LEXICAL, MANIFEST, MEMORY, Manifest, checksums
 from twinspire.errors import BundleError
 from twinspire.features.spec import Category, History, Number
 from twinspire.features.store import file_name
+from twinspire.index.hybrid import Fusion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from twinspire.features.history import Events
     from twinspire.features.log import Positives
     from twinspire.index.build import IndexSpec
+    from twinspire.index.lexical import LexicalIndex
+    from twinspire.index.memory import QueryMemory
     from twinspire.index.vectors import VectorIndex
     from twinspire.model import Architecture, TwoTower
     from twinspire.text import Tokeniser
@@ -52,6 +55,9 @@ class Parts:
     config: dict[str, Any]
     training: dict[str, Any]
     run_id: str | None
+    lexical: LexicalIndex | None = None
+    memory: QueryMemory | None = None
+    fusion: Fusion = field(default_factory=Fusion)
 
 
 def write_bundle(parts: Parts, target: Path) -> Manifest:
@@ -66,6 +72,10 @@ def write_bundle(parts: Parts, target: Path) -> Manifest:
         _users(parts).write_parquet(folder / "users.parquet")
         _queries(parts).write_parquet(folder / "queries.parquet")
         _save_history(parts, folder)
+        if parts.lexical is not None and parts.fusion.lexical:
+            parts.lexical.save(folder / LEXICAL)
+        if parts.memory is not None and parts.fusion.memory:
+            parts.memory.save(folder / MEMORY)
         manifest = _manifest(parts, target.name, dictionaries.tokeniser, folder)
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
     return manifest
@@ -94,6 +104,7 @@ def _manifest(parts: Parts, name: str, tokeniser: Tokeniser, folder: Path) -> Ma
         positives=meta.positives,
         trained_until=meta.trained_until,
         index=parts.index_spec,
+        fusion=parts.fusion,
         training=parts.training,
         mlflow_run_id=parts.run_id,
         files=checksums(folder),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import bm25s
 import numpy as np
 
-from twinspire.evaluation.words import words
 from twinspire.text import normalise, normalise_column
+from twinspire.text.words import words
 
 if TYPE_CHECKING:
     import polars as pl

@@ -32,6 +32,7 @@ class ModelSystem:
     ) -> None:
         self.bundle, self.positives, self.name = bundle, positives, name
         self._vectors = torch.from_numpy(np.array(bundle.item_vectors))
+        self._items = np.arange(len(self._vectors))
         self._profiles = _profiles(profiles)
         self._remembered = bundle.encoder.dictionaries.config.remembered
 
@@ -40,8 +41,15 @@ class ModelSystem:
         """Scores (B, n_items); `cases` has `query` and `case`."""
         shoppers = self._shoppers(cases["case"].to_numpy())
         queries = [Query(text, shopper) for text, shopper in zip(cases["query"], shoppers, strict=True)]
-        heads = torch.from_numpy(self.bundle.embed(queries))
-        return best_head(heads, self._vectors).numpy()
+        asked = self.bundle.ask(queries)
+        heads = torch.from_numpy(np.stack([one.vectors for one in asked]))
+        scores = best_head(heads, self._vectors).numpy()
+        beside: dict[str, NDArray[np.float32]] = {}  # what does not depend on the shopper, of each query once
+        for row, (query, one) in enumerate(zip(cases["query"], asked, strict=True)):
+            if query not in beside:
+                beside[query] = self.bundle.index.beside(one, self._items)
+            scores[row] += beside[query]
+        return scores
 
     def pair_scores(self, pairs: pl.DataFrame) -> NDArray[np.float32]:
         """Scores (P,) of `query` and `item`, for nobody in particular."""

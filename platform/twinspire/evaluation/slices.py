@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from twinspire.evaluation.words import words
 from twinspire.text import normalise_column
+from twinspire.text.words import words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from twinspire.features.dictionaries import Dictionaries
+from twinspire.features.dictionaries import Dictionaries, item_text
 from twinspire.features.encodings import id_bags
 from twinspire.features.log import LogConfig, Positives, read_positives
 from twinspire.features.resolve import resolve
@@ -20,6 +20,7 @@ from twinspire.features.rows import RowWriter
 from twinspire.features.spec import FeatureConfig, History, Id
 from twinspire.features.store import FeatureStore
 from twinspire.features.supervision import Labels, SupervisionConfig
+from twinspire.features.title_log import with_titles
 from twinspire.text import Tokeniser, TokeniserConfig
 
 if TYPE_CHECKING:
@@ -28,16 +29,21 @@ if TYPE_CHECKING:
     from twinspire.dataset import Dataset
 
 
+THIN = 1_000  # positives; fewer teach less than the titles do
+
+
 @dataclass(frozen=True)
 class EncodedMeta:
     """What the encoded log holds. `trained_until` is the time of its last positive, ISO 8601 UTC.
 
-    `positives`, `training` (those before the validation window) and `validation` count the log's. `rows` counts the
+    `positives` counts the log's and `titles` the pseudo-queries of the titles that a thin log is filled up with;
+    `training` (those before the validation window) and `validation` count both. `rows` counts the
     rows of each part, labelled ones included, and `supervision` what supervises the whole log: rows of positive
     pairs, and negative pairs by source.
     """
 
     positives: int
+    titles: int
     training: int
     validation: int
     trained_until: str | None
@@ -100,26 +106,34 @@ def encode(
 
     `supervision` says what supervises besides the log (None: the defaults). `impressions` adds each positive's
     unclicked impressions; they, and mining skipped items, take memory for one row an item of each search.
-    Errors: ConfigError for a feature that the tables cannot feed, DatasetError for a log without positives, or without
-    impressions where they are asked for.
+    The positives that come back are the log's own. Errors: ConfigError for a feature that the tables cannot feed,
+    DatasetError for a log without impressions where they are asked for.
     """
     supervision = supervision or SupervisionConfig()
     shutil.rmtree(folder, ignore_errors=True)
     positives = read_positives(dataset, log)
+    thin = log.titles if log.titles is not None else len(positives) < THIN
+    learnt = with_titles(positives, item_text(dataset.items, features), seed) if thin else positives
     config = resolve(features, dataset, positives.history_lengths)
     clicks = np.bincount(positives.item, minlength=len(dataset.items))
     min_count = next((feature.min_count for feature in config.item if isinstance(feature, Id)), 1)
     ids, id_rows = id_bags(clicks, min_count)
-    labels = Labels.read(dataset, positives.queries, supervision)
+    labels = Labels.read(dataset, learnt.queries, supervision)
     texts = labels.for_vocabulary(config.min_query_count)
     dictionaries = Dictionaries.fit(config, Tokeniser(tokeniser), dataset.items, dataset.users, texts, id_rows)
-    store = _build_store(dataset, dictionaries, positives, labels.queries, ids)
+    store = _build_store(dataset, dictionaries, learnt, labels.queries, ids)
     store.save(folder / "store")
     (folder / "dictionaries").mkdir()
     dictionaries.save(folder / "dictionaries")
-    counts = RowWriter(dataset, positives, labels, log, supervision, impressions, folder, seed).write()
+    counts = RowWriter(dataset, learnt, labels, log, supervision, impressions, folder, seed).write()
     until = datetime.fromtimestamp(positives.time[-1] / 1e6, UTC).isoformat() if len(positives) else None
-    meta = EncodedMeta(positives=len(positives), trained_until=until, fingerprint=dataset.fingerprint, **counts)
+    meta = EncodedMeta(
+        positives=len(positives),
+        titles=len(learnt) - len(positives),
+        trained_until=until,
+        fingerprint=dataset.fingerprint,
+        **counts,
+    )
     (folder / "meta.json").write_text(json.dumps(asdict(meta)))
     return Encoded(folder, meta), positives
 

@@ -26,7 +26,9 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dim: int = Field(128, ge=2, le=4096, description="embedding dimension D")
+    dim: int = Field(
+        256, ge=2, le=4096, description="embedding dimension D; unset, large catalogues get less (`Config.sized`)"
+    )
     hidden: int = Field(256, ge=1, le=16_384, description="width of each MLP's hidden layer")
     heads: int = Field(1, ge=1, le=16, description="query heads H")
     head_temperature: float = Field(0.03, gt=0, description="beta of equation (1): how soft the choice among heads is")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-PROGRESS, STATE, WEIGHTS = "progress.json", "training.pt", "model.safetensors"
+PROGRESS, STATE, WEIGHTS, SEARCHED = "progress.json", "training.pt", "model.safetensors", "searched.safetensors"
 
 
 @dataclass
@@ -63,10 +63,21 @@ class Checkpoints:
         """
         self._save(owner, progress, lambda folder: torch.save(dict(state), folder / STATE))
 
-    def finish(self, owner: str, progress: Progress, weights: Mapping[str, torch.Tensor]) -> None:
-        """Write the last checkpoint: the trained weights alone."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        self._save(owner, progress, lambda folder: save_file(tensors, folder / WEIGHTS))
+    def finish(
+        self,
+        owner: str,
+        progress: Progress,
+        weights: Mapping[str, torch.Tensor],
+        searched: Mapping[str, torch.Tensor],
+    ) -> None:
+        """Write the last checkpoint: the trained weights, and the `searched` ones, which never saw the validation
+        window."""
+
+        def write(folder: Path) -> None:
+            for name, part in ((WEIGHTS, weights), (SEARCHED, searched)):
+                save_file({key: value.detach().cpu().contiguous() for key, value in part.items()}, folder / name)
+
+        self._save(owner, progress, write)
 
     def _save(self, owner: str, progress: Progress, write: Any) -> None:
         last = self.newest()
@@ -99,9 +110,9 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def read_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """What `finish` was given."""
-    weights: dict[str, torch.Tensor] = load_file(checkpoint / WEIGHTS)
+def read_weights(checkpoint: Path, name: str = WEIGHTS) -> dict[str, torch.Tensor]:
+    """What `finish` was given: the trained weights, or the `SEARCHED`."""
+    weights: dict[str, torch.Tensor] = load_file(checkpoint / name)
     return weights
 
 

@@ -8,7 +8,7 @@ import signal
 import threading
 import uuid
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray.train
 import ray.train.torch
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from twinspire.errors import DatasetError, EnvironmentProblem
 from twinspire.model.sharding import check_torchrec
 from twinspire.training.build import new_model
-from twinspire.training.checkpoints import Checkpoints, read_progress, read_weights
+from twinspire.training.checkpoints import SEARCHED, WEIGHTS, Checkpoints, read_progress, read_weights
 from twinspire.training.mlflow_run import RoundLog
 from twinspire.training.worker import train_worker
 
@@ -34,10 +34,19 @@ MIN_POSITIVES = 2
 MIN_BATCH = 2
 
 
+class Trained(NamedTuple):
+    """`model` learnt from the whole log, `searched` from all but the validation window, so that what is measured there
+    is honest. `summary` is where the training stood at its end: best round, validation metrics by round."""
+
+    model: TwoTower
+    searched: TwoTower
+    summary: dict[str, Any]
+
+
 def train(
-    encoded: Encoded, config: Config, storage: Path, *, mlflow_uri: str, run_id: str
-) -> tuple[TwoTower, dict[str, Any]]:
-    """Train on an encoded dataset; gives the model and a summary (best round, validation metrics by round).
+    encoded: Encoded, config: Config, storage: Path, *, mlflow_uri: str, run_id: str, start: Path | None = None
+) -> Trained:
+    """Train on an encoded dataset, from the weights in `start` where there are some.
 
     `storage` keeps checkpoints, which every machine of the cluster must be able to write: where it has some already,
     training goes on from the newest, and so it does when a worker, a node or Ray Train's controller dies. Ray must be
@@ -57,6 +66,7 @@ def train(
         "mlflow_uri": mlflow_uri,
         "run_id": run_id,
         "progress_file": str(progress_file),
+        "start": str(start or ""),
     }
     with _ProgressBar(progress_file):
         _train_until_done(settings, config.training, storage, checkpoints)
@@ -64,9 +74,12 @@ def train(
     assert done is not None
     progress = read_progress(done)
     RoundLog(mlflow_uri, run_id).bring(progress.history)
-    model = new_model(encoded.dictionaries, config.model, seed=0, sparse=False)
-    model.load_state_dict(read_weights(done))
-    return model.eval(), asdict(progress)
+    models = []
+    for name in (WEIGHTS, SEARCHED):
+        model = new_model(encoded.dictionaries, config.model, seed=0, sparse=False)
+        model.load_state_dict(read_weights(done, name))
+        models.append(model.eval())
+    return Trained(*models, asdict(progress))
 
 
 def _train_until_done(
@@ -94,10 +107,10 @@ def _train_until_done(
 
 
 def check_size(encoded: Encoded) -> None:
-    """Errors: DatasetError for a log too small to learn from."""
-    if encoded.meta.positives < MIN_POSITIVES:
+    """Errors: DatasetError where there are neither clicks nor titles to learn from."""
+    if encoded.meta.positives + encoded.meta.titles < MIN_POSITIVES:
         raise DatasetError(
-            f"interactions: {encoded.meta.positives} positives; training needs {MIN_POSITIVES} at the least"
+            "nothing to learn from: the log has no clicks, and no title of the items has a word; give titles or clicks"
         )
 
 

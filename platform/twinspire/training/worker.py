@@ -18,6 +18,7 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
+from safetensors.torch import load_file
 
 from twinspire.config import Config
 from twinspire.errors import TwinspireError
@@ -40,7 +41,7 @@ TELL_EVERY_SECONDS = 0.5
 
 def train_worker(settings: dict[str, Any]) -> None:
     """Entry point of a worker. `settings`: config (JSON), folder, checkpoints, owner, mlflow_uri, run_id,
-    progress_file."""
+    progress_file, start (weights to start from, or empty)."""
     config = Config.model_validate_json(settings["config"])
     context = ray.train.get_context()
     torch.set_num_threads(config.training.threads)
@@ -75,7 +76,7 @@ class Worker:
             weights = self.tables.weights() if self.config.training.refit else self.best
             self.progress.phase = "done"
             if self.share.rank == 0:
-                self.checkpoints.finish(self.settings["owner"], self.progress, weights)
+                self.checkpoints.finish(self.settings["owner"], self.progress, weights, self.best)
 
     def _search(self) -> None:
         """Rounds over the training rows until validation stops improving."""
@@ -87,8 +88,7 @@ class Worker:
             validation = self._validate()
             if validation.mrr > self.progress.best_mrr:
                 self.progress.best_mrr, self.progress.best_round = validation.mrr, self.progress.round
-                if not training.refit:
-                    self.best = self.tables.weights()
+                self.best = self.tables.weights()
             self._record(metrics | {f"validation/{name}": value for name, value in validation._asdict().items()})
         if training.refit:
             self.progress.phase, self.progress.round = "refit", 0
@@ -111,6 +111,8 @@ class Worker:
         training, world = self.config.training, self.share.world
         sparse = self.device == "cpu" or world > 1
         model = new_model(self.encoded.dictionaries, self.config.model, seed=training.seed, sparse=sparse)
+        if self.settings["start"]:
+            model.load_state_dict(load_file(self.settings["start"]))
         steps = max(1, self.encoded.meta.rows[part] // (training.batch_size * world))
         learn = partial(
             Learner,

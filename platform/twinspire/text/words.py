@@ -14,3 +14,8 @@ _WORD = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")
 def words(text: str) -> list[str]:
     """Runs of letters and digits of the normalised text, in order; no stemming, no stop words."""
     return _WORD.findall(normalise(text))
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where the words of an already normalised text begin and end."""
+    return [match.span() for match in _WORD.finditer(text)]

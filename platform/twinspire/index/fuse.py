@@ -1,0 +1,166 @@
+"""How much words and memory weigh beside the vectors: measured on the validation window, which the model never saw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from twinspire.index.hybrid import Asked, Fusion, share_of
+from twinspire.index.memory import QueryMemory, age_in_days
+from twinspire.model import best_head, to_bags
+from twinspire.training.validation import candidate_rows, item_vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from twinspire.features.encode import Encoded
+    from twinspire.features.log import Positives
+    from twinspire.index.lexical import LexicalIndex
+    from twinspire.model import TwoTower
+
+LEXICAL_GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
+MEMORY_GRID = (0.05, 0.1, 0.2, 0.4, 0.8)
+HALF_LIVES = (3.0, 7.0, 14.0, 30.0)
+MOST_ITEMS = 20_000
+MOST_SCORES = 40_000_000
+LEAST_CASES = 100  # fewer choose nothing
+
+
+class RetrievalConfig(BaseModel):
+    """What counts beside the vectors when items are ranked. `auto` is measured where the log is long enough."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lexical: Literal["auto"] | float = Field("auto", description="weight of the words in common; 0: vectors alone")
+    lexical_default: float = Field(0.7, ge=0, description="auto where nothing can be measured")
+    lexical_taught: float = Field(0.2, ge=0, description="the same, of a model that had a teacher")
+    memory: Literal["auto"] | float = Field("auto", description="weight of earlier clicks for the same query; 0: none")
+    half_life_days: Literal["auto"] | float = Field("auto", description="a remembered click this old weighs half")
+    candidates: int = Field(100, ge=1, le=10_000, description="items beyond K that each part proposes")
+
+
+class _Cases(NamedTuple):
+    """Validation positives (C,) over the same N items: inner products and coverage (C, N), each one's own column."""
+
+    products: NDArray[np.float32]
+    coverage: NDArray[np.float32]
+    own: NDArray[np.int64]
+    query: NDArray[np.int32]
+    rows: NDArray[np.int64]  # (N,) of the catalogue
+    unseen: NDArray[np.bool_]
+
+
+def measure_fusion(
+    searched: TwoTower | None,
+    encoded: Encoded,
+    positives: Positives,
+    lexical: LexicalIndex,
+    config: RetrievalConfig,
+    *,
+    taught: bool,
+) -> Fusion:
+    """Choose the weights by mean reciprocal rank on the validation window.
+
+    `searched` has not seen the window; None where there is no such model. `taught`: it had a teacher. Words are weighed on queries that training
+    has not seen, where there are enough: of known queries the towers know what was clicked. Memory must gain more than
+    one standard error.
+    """
+    known = {} if config.lexical == "auto" else {"lexical": config.lexical}
+    known |= {} if config.memory == "auto" else {"memory": config.memory}
+    known |= {} if config.half_life_days == "auto" else {"half_life_days": config.half_life_days}
+    without = config.lexical_taught if taught else config.lexical_default
+    default = Fusion(lexical=without, candidates=config.candidates, measured="nothing").model_copy(update=known)
+    decided = config.lexical != "auto" and config.memory != "auto"
+    if searched is None or encoded.meta.titles or decided or encoded.meta.validation < LEAST_CASES:
+        return default
+    cases = _cases(searched, encoded, positives, lexical)
+    weight, said = _lexical_weight(cases, config)
+    base = cases.products + np.float32(weight) * cases.coverage
+    memory, half_life = _memory_weight(base, cases, encoded, positives, config)
+    return Fusion(
+        lexical=weight,
+        memory=memory,
+        half_life_days=half_life,
+        candidates=config.candidates,
+        measured=f"{len(cases.own)} validation positives, {said}",
+    )
+
+
+def _lexical_weight(cases: _Cases, config: RetrievalConfig) -> tuple[float, str]:
+    if config.lexical != "auto":
+        return float(config.lexical), "as configured"
+    enough = int(cases.unseen.sum()) >= LEAST_CASES
+    chosen = cases.unseen if enough else np.ones(len(cases.own), bool)
+    few = _Cases(*(part[chosen] for part in cases[:4]), cases.rows, cases.unseen[chosen])
+    gains = [_reciprocal(few.products + np.float32(w) * few.coverage, few.own).mean() for w in LEXICAL_GRID]
+    return LEXICAL_GRID[int(np.argmax(gains))], f"words by {len(few.own)} of {'new' if enough else 'all'} queries"
+
+
+def _memory_weight(
+    base: NDArray[np.float32], cases: _Cases, encoded: Encoded, positives: Positives, config: RetrievalConfig
+) -> tuple[float, float]:
+    """Weight and half-life; `base` (C, N) are the scores without memory."""
+    half_lives = HALF_LIVES if config.half_life_days == "auto" else (float(config.half_life_days),)
+    weights = MEMORY_GRID if config.memory == "auto" else (float(config.memory),)
+    plain = _reciprocal(base, cases.own)
+    best, found = 0.0, (0.0 if config.memory == "auto" else float(config.memory), half_lives[0])
+    for half_life in half_lives:
+        shares = _shares(cases, encoded, positives, half_life)
+        for weight in weights:
+            gain = _reciprocal(base + np.float32(weight) * shares, cases.own) - plain
+            sure = gain.mean() - gain.std() / np.sqrt(len(gain))
+            if (sure > 0 or config.memory != "auto") and gain.mean() > best:
+                best, found = float(gain.mean()), (weight, half_life)
+    return found
+
+
+def _shares(cases: _Cases, encoded: Encoded, positives: Positives, half_life: float) -> NDArray[np.float32]:
+    """What a memory of the training part says of the cases, (C, N)."""
+    upto = slice(encoded.meta.training)
+    age = age_in_days(positives.time[upto])
+    memory = QueryMemory.build(positives.queries, positives.query[upto], positives.item[upto], age, half_life)
+    shares = np.zeros(cases.products.shape, np.float32)
+    nothing = np.zeros((0, 0), np.float32)
+    for query in np.unique(cases.query):
+        asked = Asked(nothing, [], *memory.of(positives.queries[int(query)]))
+        if len(asked.items):
+            shares[cases.query == query] = share_of(asked, cases.rows)
+    return shares
+
+
+def _cases(searched: TwoTower, encoded: Encoded, positives: Positives, lexical: LexicalIndex) -> _Cases:
+    store, window = encoded.store, encoded.validation
+    count = min(MOST_SCORES // min(store.n_items, MOST_ITEMS), len(window))
+    window = window.sample(count, seed=0, shuffle=True)
+    rows = candidate_rows(store.n_items, window["item"].to_numpy(), 0, MOST_ITEMS)
+    items = item_vectors(searched, store, rows)
+    columns = (window[name].to_numpy() for name in ("query", "user", "stop"))
+    products = best_head(searched.queries(to_bags(store.query_features(*columns))).detach(), items).numpy()
+    query = window["query"].to_numpy()
+    coverage = np.empty_like(products)
+    for one in np.unique(query):
+        coverage[query == one] = lexical.coverage(lexical.query(positives.queries[int(one)]), rows)
+    seen = np.unique(positives.query[: encoded.meta.training])
+    own = np.searchsorted(rows, window["item"].to_numpy())
+    return _Cases(products, coverage, own, query, rows, ~np.isin(query, seen))
+
+
+def _reciprocal(scores: NDArray[np.float32], own: NDArray[np.int64]) -> NDArray[np.float64]:
+    """1 / rank of each case's own item among scores (C, N), (C,); half of the equals stand before it."""
+    mine = np.take_along_axis(scores, own[:, None], 1)
+    above, equal = (scores > mine).sum(1), (scores == mine).sum(1) - 1
+    rank: NDArray[np.float64] = 1 + above + equal / 2
+    return 1 / rank
+
+
+def clicked_memory(positives: Positives, half_life_days: float) -> QueryMemory:
+    """The memory of a whole log."""
+    age = age_in_days(positives.time)
+    return QueryMemory.build(positives.queries, positives.query, positives.item, age, half_life_days)
+
+
+def item_clicks(positives: Positives, items: int) -> NDArray[np.int64]:
+    """Clicks of each item, (n,)."""
+    return np.bincount(positives.item, minlength=items).astype(np.int64)

@@ -1,0 +1,137 @@
+"""Hybrid retrieval: the towers' inner product, plus what query and item share in words, plus what was clicked before.
+
+score(q, i) = max over heads of q_h . i + lexical * coverage(q, i) + memory * share(q, i)
+
+Candidates are the vector index's best, the items that share most words with the query, and those clicked for it before;
+of all of them the score is computed exactly, so that `search` ranks by what `score` gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numba
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from twinspire.index.lexical import LexicalIndex, QueryTokens
+    from twinspire.index.memory import QueryMemory
+    from twinspire.index.vectors import VectorIndex
+
+
+class Fusion(BaseModel):
+    """Weights of the parts beside the vectors; part of the bundle's manifest. 0 leaves a part out.
+
+    `measured` says on what they were chosen.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lexical: float = 0.0
+    memory: float = 0.0
+    half_life_days: float = 7.0
+    candidates: int = 100
+    measured: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether vectors alone decide."""
+        return self.lexical == 0 and self.memory == 0
+
+
+class Asked(NamedTuple):
+    """One query as the index needs it: its vectors (H, D), its tokens by stream, what was clicked for it before."""
+
+    vectors: NDArray[np.float32]
+    tokens: list[QueryTokens]
+    items: NDArray[np.int32]
+    shares: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HybridIndex:
+    """Vector index, lexical index and query memory, one score. Searching is as thread-safe as the vector index."""
+
+    vectors: VectorIndex
+    item_vectors: NDArray[np.float32]  # (n, D)
+    lexical: LexicalIndex | None
+    memory: QueryMemory | None
+    fusion: Fusion
+
+    def ask(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> list[Asked]:
+        """B queries with their vectors (B, H, D)."""
+        return [
+            Asked(
+                each,
+                self.lexical.query(text) if self.lexical else [],
+                *(self.memory.of(text) if self.memory else _NOTHING),
+            )
+            for text, each in zip(texts, vectors, strict=True)
+        ]
+
+    def search(self, asked: Sequence[Asked], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
+        """The K best items of B queries: scores, item rows and the best heads, (B, K) each; rows are -1 where short."""
+        vectors = np.stack([each.vectors for each in asked])
+        if self.fusion.is_plain:
+            return self.vectors.search(vectors, k)
+        _, near, _ = self.vectors.search(vectors, k + self.fusion.candidates)
+        scores = np.full((len(asked), k), -np.inf, np.float32)
+        rows, heads = np.full((len(asked), k), -1, np.int64), np.zeros((len(asked), k), np.int8)
+        for b, each in enumerate(asked):
+            found = self._candidates(each, near[b], k)
+            fused, by = self.scores(each, found)
+            best = np.argsort(-fused, kind="stable")[:k]
+            wide = len(best)
+            scores[b, :wide], rows[b, :wide], heads[b, :wide] = fused[best], found[best], by[best]
+        return scores, rows, heads
+
+    def scores(self, asked: Asked, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Scores of these items (M,) for one query, and the head that each comes from."""
+        scores, heads = np.empty(len(rows), np.float32), np.empty(len(rows), np.int8)
+        _products(asked.vectors, self.item_vectors, rows, scores, heads)
+        return scores + self.beside(asked, rows), heads
+
+    def beside(self, asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """What words and memory add to the inner product with these items, (M,)."""
+        added = np.zeros(len(rows), np.float32)
+        if self.lexical is not None and self.fusion.lexical:
+            added += np.float32(self.fusion.lexical) * self.lexical.coverage(asked.tokens, rows)
+        if self.fusion.memory:
+            added += np.float32(self.fusion.memory) * share_of(asked, rows)
+        return added
+
+    def _candidates(self, asked: Asked, near: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+        parts = [near[near >= 0], asked.items]
+        if self.lexical is not None and self.fusion.lexical:
+            parts.append(self.lexical.candidates(asked.tokens, k + self.fusion.candidates))
+        return np.unique(np.concatenate(parts, dtype=np.int64))
+
+
+def share_of(asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+    """The share that each item (M,) had of the clicks remembered for the query."""
+    if not len(asked.items):
+        return np.zeros(len(rows), np.float32)
+    place = np.minimum(np.searchsorted(asked.items, rows), len(asked.items) - 1)
+    return np.where(asked.items[place] == rows, asked.shares[place], np.float32(0))
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _products(queries: Any, items: Any, rows: Any, scores: Any, heads: Any) -> None:
+    """The largest inner product over heads of queries (H, D) with the items' vectors at `rows` (M,), and its head."""
+    for m in range(len(rows)):
+        item = items[rows[m]]
+        for h in range(queries.shape[0]):
+            product = np.float32(0)
+            for d in range(queries.shape[1]):
+                product += queries[h, d] * item[d]
+            if h == 0 or product > scores[m]:
+                scores[m], heads[m] = product, h
+
+
+_NOTHING = (np.zeros(0, np.int32), np.zeros(0, np.float32))

@@ -1,0 +1,204 @@
+"""Which tokens a query and an item share: the lexical half of hybrid retrieval.
+
+Coverage is the share of the query's tokens that the item's text has, each token by its inverse document frequency, the
+mean of it over words (with pairs of neighbours) and character trigrams. It lies in [0, 1] for every query, so that it
+can be added to a cosine; BM25 has another scale for each query.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numba
+import numpy as np
+
+from twinspire.ragged import Ragged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from twinspire.features.dictionaries import Dictionaries
+
+MOST_POSTINGS = 200_000  # read for one query at the most, the rarest tokens first
+_POPULARITY = 1e-3  # of idf: among items with the same tokens the most clicked come first
+
+
+class QueryTokens(NamedTuple):
+    """The distinct tokens of one query in one stream: sorted `rows` (T,), their `weights` (T,), adding up to 1 less the
+    share of tokens that no item has."""
+
+    rows: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One text stream of the catalogue: the distinct tokens of each item, sorted, and each token's idf (V,)."""
+
+    tokens: Ragged
+    idf: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, bags: Ragged, vocabulary: int) -> Stream:
+        """From the items' bags (n,) of vocabulary rows."""
+        values = bags.values.astype(np.int32, copy=True)
+        offsets = np.zeros(len(bags) + 1, np.int64)
+        length = _distinct(values, bags.offsets, offsets)
+        frequency = np.bincount(values[:length], minlength=vocabulary)
+        idf = np.log1p((len(bags) - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
+        return cls(Ragged(values[:length].copy(), offsets), idf)
+
+    def inverted(self, order: NDArray[np.int64]) -> Ragged:
+        """The items of each token, (V,), in the order that `order` (n,) lists them."""
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        owner = np.repeat(np.arange(len(self.tokens), dtype=np.int32), self.tokens.lengths)
+        sequence = np.lexsort((rank[owner], self.tokens.values))
+        counts = np.bincount(self.tokens.values, minlength=len(self.idf))
+        return Ragged.from_lengths(owner[sequence], counts)
+
+
+class LexicalIndex:
+    """The catalogue's tokens. Immutable but for scratch memory of each thread: may be shared between threads."""
+
+    def __init__(self, dictionaries: Dictionaries, streams: Mapping[str, Stream], clicks: NDArray[np.integer]) -> None:
+        """`clicks` (n,) of each item break ties."""
+        self.dictionaries, self.streams = dictionaries, dict(streams)
+        self.size = len(clicks)
+        self._highest = float(np.log1p(self.size))
+        self._popularity = (np.log1p(clicks) / max(np.log1p(clicks.max(initial=0)), 1e-9)).astype(np.float32)
+        self._postings = self.streams["words"].inverted(np.argsort(-self._popularity, kind="stable"))
+        self._local = threading.local()
+
+    @classmethod
+    def build(
+        cls, dictionaries: Dictionaries, items: Mapping[str, Ragged], clicks: NDArray[np.integer]
+    ) -> LexicalIndex:
+        """From the text bags of the items, `words` and `grams`, (n,) each."""
+        streams = {
+            name: Stream.of(items[name], vocabulary.size) for name, vocabulary in dictionaries.vocabularies.items()
+        }
+        return cls(dictionaries, streams, clicks)
+
+    def query(self, text: str) -> list[QueryTokens]:
+        """The tokens of a query, by stream."""
+        tokens = self.dictionaries.tokeniser.encode_one(text)
+        found = []
+        for name, stream in self.streams.items():
+            bag = getattr(tokens, name)
+            rows = np.unique(self.dictionaries.vocabularies[name].apply(bag).values)
+            idf = np.minimum(stream.idf[rows], self._highest)
+            unknown = len(np.unique(bag.values)) - len(rows)
+            total = float(idf.sum()) + unknown * self._highest
+            found.append(QueryTokens(rows, (idf / max(total, 1e-9)).astype(np.float32)))
+        # A script without trigrams, or a query of one sign, has one stream alone.
+        spoken = sum(1 for name in self.streams if len(getattr(tokens, name).values)) or 1
+        return [QueryTokens(each.rows, each.weights / spoken) for each in found]
+
+    def coverage(self, query: list[QueryTokens], rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Coverage of a query by these items, (M,) in [0, 1]."""
+        total = np.zeros(len(rows), np.float32)
+        for tokens, stream in zip(query, self.streams.values(), strict=True):
+            if len(tokens.rows):
+                _cover(tokens.rows, tokens.weights, stream.tokens.values, stream.tokens.offsets, rows, total)
+        return total
+
+    def candidates(self, query: list[QueryTokens], count: int) -> NDArray[np.int32]:
+        """Up to `count` items that share most with the query's words; among equals the most clicked."""
+        words = query[list(self.streams).index("words")]
+        if not len(words.rows):
+            return np.zeros(0, np.int32)
+        scores, touched = self._scratch()
+        order = np.argsort(-words.weights)
+        number = _accumulate(
+            words.rows[order],
+            words.weights[order],
+            self._postings.values,
+            self._postings.offsets,
+            self._popularity,
+            MOST_POSTINGS,
+            scores,
+            touched,
+        )
+        found = touched[:number]
+        values = scores[found]
+        scores[found] = 0
+        if number > count:
+            found = found[np.argpartition(-values, count)[:count]]
+        return found.copy()
+
+    def _scratch(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        if not hasattr(self._local, "scores"):
+            self._local.scores = np.zeros(self.size, np.float32)
+            self._local.touched = np.empty(min(self.size, MOST_POSTINGS), np.int32)
+        return self._local.scores, self._local.touched
+
+    def save(self, folder: Path) -> None:
+        """Write each stream's tokens and idf into a new folder."""
+        folder.mkdir()
+        for name, stream in self.streams.items():
+            stream.tokens.save(folder / name)
+            np.save(folder / f"{name}.idf.npy", stream.idf, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path, dictionaries: Dictionaries, clicks: NDArray[np.integer]) -> LexicalIndex:
+        """Read what `save` wrote; the tokens are memory-mapped."""
+        streams = {
+            name: Stream(Ragged.load(folder / name), np.load(folder / f"{name}.idf.npy", allow_pickle=False))
+            for name in dictionaries.vocabularies
+        }
+        return cls(dictionaries, streams, clicks)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _distinct(values: Any, offsets: Any, out_offsets: Any) -> Any:
+    """Sort each bag in place and leave out repeats, moving the rest to the front; gives their number."""
+    at = 0
+    for i in range(len(offsets) - 1):
+        bag = np.sort(values[offsets[i] : offsets[i + 1]])
+        for j in range(len(bag)):
+            if j == 0 or bag[j] != bag[j - 1]:
+                values[at] = bag[j]
+                at += 1
+        out_offsets[i + 1] = at
+    return at
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _cover(wanted: Any, weights: Any, values: Any, offsets: Any, rows: Any, total: Any) -> None:
+    """Add the weights of the `wanted` tokens (sorted) that each item of `rows` has."""
+    for m in range(len(rows)):
+        at, end = offsets[rows[m]], offsets[rows[m] + 1]
+        for t in range(len(wanted)):
+            token = wanted[t]
+            while at < end and values[at] < token:
+                at += 1
+            if at == end:
+                break
+            if values[at] == token:
+                total[m] += weights[t]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _accumulate(
+    tokens: Any, weights: Any, items: Any, offsets: Any, popularity: Any, budget: int, scores: Any, touched: Any
+) -> Any:
+    """Add each token's weight to the scores of its items, until `budget` postings are read."""
+    number, left = 0, budget
+    for t in range(len(tokens)):
+        first, last = offsets[tokens[t]], offsets[tokens[t] + 1]
+        last = min(last, first + left)
+        left -= last - first
+        for place in range(first, last):
+            item = items[place]
+            if scores[item] == 0:
+                touched[number] = item
+                number += 1
+                scores[item] = _POPULARITY * popularity[item]
+            scores[item] += weights[t]
+    return number
