@@ -31,11 +31,13 @@ class BagEncoder(nn.Module):
 
     def finish(self, vectors: torch.Tensor) -> torch.Tensor:
         """What follows the look-up: pooled rows (B, D) to (B, D)."""
-        vectors = vectors * self.gain
-        if self.training and self.dropout:
-            keep = torch.rand(len(vectors), 1, device=vectors.device) >= self.dropout
-            vectors = vectors * keep
-        return vectors
+        return vectors * self.scale(len(vectors))
+
+    def scale(self, size: int) -> torch.Tensor:
+        """What the pooled rows of B examples are multiplied by, (B, 1): the gain, and 0 where a bag is dropped."""
+        if not (self.training and self.dropout):
+            return self.gain.expand(size, 1)
+        return self.gain * (torch.rand(size, 1, device=self.gain.device) >= self.dropout)
 
 
 def pooled(bag: Bag, table: nn.EmbeddingBag) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from twinspire.model.encoders import BagEncoder, make_table, table_key
+from twinspire.model.pooling import Slot, pool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,11 +71,23 @@ class Tower(nn.Module):
     def forward(self, features: Features, tables: nn.ModuleDict) -> torch.Tensor:
         """Feature name to Bag of B rows, for each name the tower knows; gives (B, H, D)."""
         vectors = [encoder(features[name], tables) for name, encoder in zip(self.names, self.encoders, strict=True)]
-        return self.combine(torch.stack(vectors))
+        return self.combine(torch.stack(vectors, dim=1))
+
+    def slots(self, features: Features, tables: nn.ModuleDict) -> list[Slot]:
+        """What the S encoders look up, for `pool`."""
+        return [
+            Slot(features[name], tables[encoder.table])  # type: ignore[index, arg-type]
+            for name, encoder in zip(self.names, self.encoders, strict=True)
+        ]
+
+    def finish(self, pooled: torch.Tensor) -> torch.Tensor:
+        """The rows that the S encoders looked up, pooled, (B, S, D), to (B, H, D)."""
+        scales = [encoder.scale(len(pooled)) for encoder in self.encoders]  # type: ignore[operator]
+        return self.combine(pooled * torch.stack(scales, dim=1))
 
     def combine(self, vectors: torch.Tensor) -> torch.Tensor:
-        """The vectors of S encoders (S, B, D) to (B, H, D)."""
-        beside = vectors.transpose(0, 1).flatten(1)  # (B, S * D)
+        """The vectors of S encoders (B, S, D) to (B, H, D)."""
+        beside = vectors.flatten(1)  # (B, S * D)
         hidden = torch.relu(self.project(beside))  # (B, H * hidden)
         hidden = hidden.view(-1, self.heads, self.hidden)
         if self.heads == 1:
@@ -82,7 +95,7 @@ class Tower(nn.Module):
         else:
             output = torch.einsum("bhf,hfd->bhd", hidden, self.head_weight) + self.head_bias
         if self.skip:
-            output = output + vectors.sum(0).unsqueeze(1)
+            output = output + vectors.sum(1, keepdim=True)
         return functional.normalize(output, dim=-1, eps=1e-6)
 
 
@@ -119,4 +132,12 @@ class TwoTower(nn.Module):
 
     def forward(self, queries: Features, items: Features) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of B queries and M items to (B, H, D) and (M, D)."""
-        return self.queries(queries), self.items(items)
+        if not self._pools_at_once():
+            return self.queries(queries), self.items(items)
+        slots = [self.query_tower.slots(queries, self.tables), self.item_tower.slots(items, self.tables)]
+        query_vectors, item_vectors = pool(slots)
+        return self.query_tower.finish(query_vectors), self.item_tower.finish(item_vectors)[:, 0]
+
+    def _pools_at_once(self) -> bool:
+        """Where `pool` can do what the encoders would do one by one: in main memory, with sparse gradients."""
+        return all(table.sparse and table.weight.device.type == "cpu" for table in self.tables.values())  # type: ignore[union-attr]
