@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twinspire.model.bags import Bag
 
 
@@ -31,13 +33,29 @@ class BagEncoder(nn.Module):
 
     def finish(self, vectors: torch.Tensor) -> torch.Tensor:
         """What follows the look-up: pooled rows (B, D) to (B, D)."""
-        return vectors * self.scale(len(vectors))
+        vectors = vectors * self.gain
+        return vectors if self.keeps_all else vectors * self.keep(len(vectors))
 
-    def scale(self, size: int) -> torch.Tensor:
-        """What the pooled rows of B examples are multiplied by, (B, 1): the gain, and 0 where a bag is dropped."""
-        if not (self.training and self.dropout):
-            return self.gain.expand(size, 1)
-        return self.gain * (torch.rand(size, 1, device=self.gain.device) >= self.dropout)
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no bag is dropped now."""
+        return not (self.training and self.dropout)
+
+    def keep(self, size: int) -> torch.Tensor:
+        """Which of B bags are not dropped, (B, 1) bool."""
+        return torch.rand(size, 1, device=self.gain.device) >= self.dropout
+
+
+def scales(encoders: Sequence[BagEncoder], size: int) -> torch.Tensor:
+    """What the pooled rows of S encoders are multiplied by in `finish`, (B, S)."""
+    gains = torch.stack([encoder.gain for encoder in encoders]).expand(size, -1)
+    if all(encoder.keeps_all for encoder in encoders):
+        return gains
+    kept = torch.ones(size, len(encoders), device=gains.device)
+    for place, encoder in enumerate(encoders):
+        if not encoder.keeps_all:
+            kept[:, place : place + 1] = encoder.keep(size)
+    return gains * kept
 
 
 def pooled(bag: Bag, table: nn.EmbeddingBag) -> torch.Tensor:

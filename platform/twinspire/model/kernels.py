@@ -1,7 +1,7 @@
-"""The compiled loops of `pooling`, in numpy arrays. Each passes once over the rows of its bags, whatever the table's size.
+"""The compiled loops of `pooling`. Each passes once over the rows of its bags, whatever the size of the tables.
 
 A set of table rows is kept the sparse way (Briggs and Torczon 1993): an array of V places, never initialised, says
-where in the list of its members a row may stand, and the list says whether it does.
+where in the list of members a row would stand, and the list says whether it does.
 """
 
 from __future__ import annotations
@@ -14,74 +14,93 @@ import numpy as np
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def merge(
-    rows: Any, offsets: Any, weights: Any, places: Any, bag: int, merged_rows: Any, merged_weights: Any,
-    merged_offsets: Any,
+    rows: Any, offsets: Any, weights: Any, first: int, places: Any, bag: int, merged_rows: Any, merged_offsets: Any,
+    merged_weights: Any,
 ) -> None:  # fmt: skip
-    """Append B bags from number `bag` on to merged ones, in which a bag has each of its rows once.
+    """Append B bags to the merged ones, from number `bag` on; there a bag has each of its rows once.
 
-    `weights` (T,), or (0,) for the mean: all rows of a bag weigh the same, together 1. `places` (V,) is scratch.
+    `weights` are (T,), or (0,) where the rows of a bag weigh the same, together 1. `first` is added to the rows of this
+    table; `places` (V,) is scratch.
     """
-    to = merged_offsets[bag]
+    end = merged_offsets[bag]
     for b in range(len(offsets) - 1):
-        first, start, last = to, offsets[b], offsets[b + 1]
-        for at in range(start, last):
+        begin, length = end, offsets[b + 1] - offsets[b]
+        for at in range(offsets[b], offsets[b + 1]):
             row = rows[at]
             if row < 0 or row >= len(places):
                 raise IndexError("a bag has a row that its table has not")
-            weight = weights[at] if len(weights) else np.float32(1 / (last - start))
+            weight = weights[at] if len(weights) else np.float32(1 / length)
             place = places[row]
-            if first <= place < to and merged_rows[place] == row:
+            if begin <= place < end and merged_rows[place] == first + row:
                 merged_weights[place] += weight
             else:
-                places[row], merged_rows[to], merged_weights[to] = to, row, weight
-                to += 1
-        merged_offsets[bag + b + 1] = to
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def transpose(rows: Any, offsets: Any, weights: Any, numbers: Any, table_rows: int) -> Any:
-    """Bags of table rows to, for each of the U rows that are in any, the bag of those bags.
-
-    Bags go by their `numbers` (B,). Gives the table rows (U,), the bags' numbers and weights (T,) and offsets (U + 1,).
-    """
-    size = offsets[-1]
-    places, members, counts = np.empty(table_rows, np.int64), np.empty(size, np.int64), np.empty(size + 1, np.int64)
-    count = 0
-    for at in range(size):
-        row = rows[at]
-        if not (0 <= places[row] < count and members[places[row]] == row):
-            places[row], members[count], counts[count + 1] = count, row, 0
-            count += 1
-        counts[places[row] + 1] += 1
-    counts[0] = 0
-    ends = np.cumsum(counts[:count])  # so far where each begins
-    holders, holders_weights = np.empty(size, np.int64), np.empty(size, np.float32)
-    for b in range(len(offsets) - 1):
-        for at in range(offsets[b], offsets[b + 1]):
-            place = places[rows[at]]
-            holders[ends[place]], holders_weights[ends[place]] = numbers[b], weights[at]
-            ends[place] += 1
-    starts = np.zeros(count + 1, np.int64)
-    starts[1:] = ends
-    return members[:count].copy(), holders, starts, holders_weights
+                places[row], merged_rows[end], merged_weights[end] = end, first + row, weight
+                end += 1
+        merged_offsets[bag + b + 1] = end
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def pool(source: Any, rows: Any, offsets: Any, weights: Any, numbers: Any, out: Any) -> None:
-    """Weighted sums of the rows of `source` (V, D): that of bag b to out[numbers[b]]."""
+def pool(source: Any, first: int, rows: Any, offsets: Any, weights: Any, out: Any, numbers: Any) -> None:
+    """The weighted sum of each bag's rows, of which `first` is row 0 of `source` (V, D): bag b's to out[numbers[b]]."""
     dim = source.shape[1]
     for b in range(len(offsets) - 1):
         vector = out[numbers[b]]
         vector[:] = 0
         at, last = offsets[b], offsets[b + 1]
-        while at + 4 <= last:  # four rows at once: the sum goes through memory a quarter as often
-            row_0, row_1, row_2, row_3 = source[rows[at]], source[rows[at + 1]], source[rows[at + 2]], source[rows[at + 3]]
-            w_0, w_1, w_2, w_3 = weights[at], weights[at + 1], weights[at + 2], weights[at + 3]
+        while at + 4 <= last:  # four rows at a time: the sum goes to memory and back a quarter as often
+            one, two = source[rows[at] - first], source[rows[at + 1] - first]
+            three, four = source[rows[at + 2] - first], source[rows[at + 3] - first]
+            w_one, w_two, w_three, w_four = weights[at], weights[at + 1], weights[at + 2], weights[at + 3]
             for d in range(dim):
-                vector[d] += w_0 * row_0[d] + w_1 * row_1[d] + w_2 * row_2[d] + w_3 * row_3[d]
+                vector[d] += w_one * one[d] + w_two * two[d] + w_three * three[d] + w_four * four[d]
             at += 4
         while at < last:
-            row, weight = source[rows[at]], weights[at]
+            row, weight = source[rows[at] - first], weights[at]
             for d in range(dim):
                 vector[d] += weight * row[d]
             at += 1
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def transpose(rows: Any, offsets: Any, weights: Any, numbers: Any, scales: Any, table_rows: int) -> Any:
+    """Bags of V table rows to the bags of their transpose: for each row, the vectors that it is part of.
+
+    Bag b became vector numbers[b], times scales[numbers[b]]. Gives the U rows that are in any bag, by their first
+    appearance, and their bags: vectors (T,), offsets (U + 1,), weights (T,).
+    """
+    size, count = offsets[-1], 0
+    places, members, ends = np.empty(table_rows, np.int64), np.empty(size, np.int64), np.zeros(size + 1, np.int64)
+    for at in range(size):
+        row = rows[at]
+        if not (0 <= places[row] < count and members[places[row]] == row):
+            places[row], members[count] = count, row
+            count += 1
+        ends[places[row] + 1] += 1
+    ends = np.cumsum(ends[: count + 1])
+    starts = ends.copy()
+    vectors, factors = np.empty(size, np.int64), np.empty(size, np.float32)
+    for b in range(len(offsets) - 1):
+        for at in range(offsets[b], offsets[b + 1]):
+            place = places[rows[at]]
+            to = ends[place]
+            vectors[to], factors[to] = numbers[b], weights[at] * scales[numbers[b]]
+            ends[place] += 1
+    return members[:count].copy(), vectors, starts, factors
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def scaled(vectors: Any, scales: Any, out: Any) -> None:
+    """Each of R vectors (R, D) times its scale (R,)."""
+    for r in range(len(scales)):
+        for d in range(vectors.shape[1]):
+            out[r, d] = vectors[r, d] * scales[r]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def inner_products(left: Any, right: Any, out: Any) -> None:
+    """Of the rows of two (R, D), (R,)."""
+    for r in range(len(out)):
+        total = np.float32(0)
+        for d in range(left.shape[1]):
+            total += left[r, d] * right[r, d]
+        out[r] = total

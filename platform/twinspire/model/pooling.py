@@ -1,8 +1,8 @@
 """The bags of all encoders pooled at once, for training on a CPU: compiled, at a cost linear in the bags' rows.
 
 Pooling is a product with a sparse matrix, bags by table rows, and the tables' gradients are products with its
-transpose: row by row the sum over all bags, of both towers, that hold the row. So a gradient comes with each of its rows
-once, and nothing is sorted.
+transpose: for each row the sum over all bags, of both towers, that have it. So a gradient comes with each row once, and
+nothing is sorted. The tables stand below each other in one matrix, so that a batch takes few calls.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from twinspire.model import kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import nn
@@ -27,87 +27,108 @@ _UNWEIGHTED = np.zeros(0, np.float32)
 
 
 class Slot(NamedTuple):
-    """A bag feature of B examples and the table that it reads."""
+    """A feature's bags of B examples and the table that they are looked up in."""
 
     bag: Bag
     table: nn.EmbeddingBag
 
 
-def pool(towers: Sequence[Sequence[Slot]]) -> list[torch.Tensor]:
-    """The pooled rows of each tower's S slots of B examples, (B, S, D): what `encoders.pooled` gives for each slot.
+def pool(towers: Sequence[Sequence[Slot]], scales: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Each tower's S slots of B examples, pooled and multiplied by its `scales` (B, S): (B, S, D).
 
-    Tables are on the CPU, all of one width. Their gradients are sparse, without duplicates, in no order of rows.
-    Errors: IndexError where a bag has a row that its table has not.
+    It is what `encoders.pooled` gives slot by slot. Tables are on the CPU and of one width; their gradients are sparse
+    and have each row once, in no order. Errors: IndexError where a bag has a row that its table has not.
     """
-    sizes = [len(slots[0].bag.offsets) - 1 for slots in towers]
-    ends = np.cumsum([size * len(slots) for size, slots in zip(sizes, towers, strict=True)])
-    readings: dict[nn.EmbeddingBag, list[_Reading]] = {}
-    for size, slots, end in zip(sizes, towers, ends.tolist(), strict=True):
-        for place, slot in enumerate(slots):
-            numbers = np.arange(end - size * len(slots) + place, end, len(slots))
-            readings.setdefault(slot.table, []).append(_Reading(slot.bag, numbers))
-    matrices = [_matrix(table.num_embeddings, reading) for table, reading in readings.items()]
-    vectors: torch.Tensor = _Pool.apply(matrices, int(ends[-1]), *(table.weight for table in readings))  # type: ignore[no-untyped-call]
-    parts = torch.split(vectors, np.diff(ends, prepend=0).tolist())
-    return [part.view(size, len(slots), -1) for part, size, slots in zip(parts, sizes, towers, strict=True)]
+    matrix = _matrix(towers)
+    scale = torch.cat([part.reshape(-1) for part in scales])
+    vectors: torch.Tensor = _Pool.apply(matrix, scale, *(part.table.weight for part in matrix.parts))  # type: ignore[no-untyped-call]
+    split = vectors.split([part.numel() for part in scales])
+    return [part.view(*each.shape, -1) for part, each in zip(split, scales, strict=True)]
 
 
-class _Reading(NamedTuple):
-    """B bags of a table and the numbers (B,) of the vectors that they become."""
+class _Part(NamedTuple):
+    """The rows of one table in the matrix: its row 0 is `first`, and the bags of `bags` read it."""
 
-    bag: Bag
-    numbers: NDArray[np.int64]
+    table: nn.EmbeddingBag
+    first: int
+    bags: slice
 
 
 class _Matrix(NamedTuple):
-    """Of a table with V rows, `bags` by their rows: rows (T,), offsets and weights (T,); what they become, (bags,)."""
+    """All bags by all tables' rows: rows (T,), offsets (bags + 1,), weights (T,), and the vector of each bag (bags,)."""
 
     rows: NDArray[np.int64]
     offsets: NDArray[np.int64]
     weights: NDArray[np.float32]
     numbers: NDArray[np.int64]
+    parts: list[_Part]
+
+    @property
+    def table_rows(self) -> int:
+        """Of all tables, V."""
+        return self.parts[-1].first + self.parts[-1].table.num_embeddings
 
 
-def _matrix(table_rows: int, readings: Iterable[_Reading]) -> _Matrix:
-    """All that is read of one table; a row that a bag has twice stands there once."""
-    bags = [reading.bag for reading in readings]
-    numbers = np.concatenate([reading.numbers for reading in readings])
-    size = sum(len(bag.rows) for bag in bags)
-    rows, weights = np.empty(size, np.int64), np.empty(size, np.float32)
-    offsets, places = np.zeros(len(numbers) + 1, np.int64), np.empty(table_rows, np.int64)
-    done = 0
-    for bag in bags:
-        given = _UNWEIGHTED if bag.weights is None else bag.weights.numpy()
-        kernels.merge(bag.rows.numpy(), bag.offsets.numpy(), given, places, done, rows, weights, offsets)
-        done += len(bag.offsets) - 1
-    return _Matrix(rows, offsets, weights, numbers)
+def _matrix(towers: Sequence[Sequence[Slot]]) -> _Matrix:
+    """Example b's slot s of a tower is vector b * S + s of the tower's, which follow those of the tower before."""
+    readings: dict[nn.EmbeddingBag, list[tuple[Bag, NDArray[np.int64]]]] = {}
+    count = 0
+    for slots in towers:
+        end = count + len(slots) * slots[0].bag.size
+        for place, (bag, table) in enumerate(slots):
+            readings.setdefault(table, []).append((bag, np.arange(count + place, end, len(slots))))
+        count = end
+    tokens = sum(bag.rows.numel() for slots in towers for bag, _ in slots)
+    rows, offsets, weights = np.empty(tokens, np.int64), np.zeros(count + 1, np.int64), np.empty(tokens, np.float32)
+    numbers = np.concatenate([of_bags for reading in readings.values() for _, of_bags in reading])
+    parts, first, done = [], 0, 0
+    for table, reading in readings.items():
+        begin, places = done, np.empty(table.num_embeddings, np.int64)
+        for bag, _ in reading:
+            given = _UNWEIGHTED if bag.weights is None else bag.weights.numpy()
+            kernels.merge(bag.rows.numpy(), bag.offsets.numpy(), given, first, places, done, rows, offsets, weights)
+            done += bag.size
+        parts.append(_Part(table, first, slice(begin, done)))
+        first += table.num_embeddings
+    return _Matrix(rows, offsets, weights, numbers, parts)
 
 
 class _Pool(torch.autograd.Function):
-    """Matrices and their tables (V, D) to vectors (count, D), each bag's at its number."""
+    """A matrix, the scale of each vector (R,) and the tables, (V, D) each, to the vectors (R, D)."""
 
     @staticmethod
-    def forward(ctx: Any, matrices: list[_Matrix], count: int, *tables: torch.Tensor) -> torch.Tensor:
-        ctx.matrices, ctx.shapes = matrices, [table.shape for table in tables]
-        vectors = torch.empty(count, tables[0].shape[1])
-        for matrix, table in zip(matrices, tables, strict=True):
-            kernels.pool(table.detach().numpy(), *matrix, vectors.numpy())
-        return vectors
+    def forward(ctx: Any, matrix: _Matrix, scale: torch.Tensor, *tables: torch.Tensor) -> torch.Tensor:
+        pooled = np.empty((len(matrix.numbers), tables[0].shape[1]), np.float32)
+        for (_, first, bags), table in zip(matrix.parts, tables, strict=True):
+            offsets = matrix.offsets[bags.start : bags.stop + 1]
+            source = table.detach().numpy()
+            kernels.pool(source, first, matrix.rows, offsets, matrix.weights, pooled, matrix.numbers[bags])
+        ctx.matrix, ctx.scale, ctx.pooled = matrix, scale.detach().numpy(), pooled
+        vectors = np.empty_like(pooled)
+        kernels.scaled(pooled, ctx.scale, vectors)
+        return torch.from_numpy(vectors)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         source = gradient.contiguous().numpy()
-        return None, None, *(
-            _table_gradient(source, matrix, shape) for matrix, shape in zip(ctx.matrices, ctx.shapes, strict=True)
-        )
+        of_scale = np.empty(len(source), np.float32)
+        kernels.inner_products(source, ctx.pooled, of_scale)
+        return None, torch.from_numpy(of_scale), *_table_gradients(source, ctx.matrix, ctx.scale)
 
 
-def _table_gradient(source: NDArray[np.float32], matrix: _Matrix, shape: torch.Size) -> torch.Tensor:
-    """The vectors' gradient (count, D) to that of a table (V, D): sparse."""
-    rows, holders, offsets, weights = kernels.transpose(*matrix, shape[0])
-    values = np.empty((len(rows), shape[1]), np.float32)
-    kernels.pool(source, holders, offsets, weights, np.arange(len(rows)), values)
-    return torch.sparse_coo_tensor(
-        torch.from_numpy(rows)[None], torch.from_numpy(values), shape, check_invariants=False
-    )
+def _table_gradients(
+    source: NDArray[np.float32], matrix: _Matrix, scale: NDArray[np.float32]
+) -> list[torch.Tensor]:
+    """The vectors' gradient (R, D) to those of the tables, (V, D) each, sparse."""
+    rows, vectors, offsets, factors = kernels.transpose(*matrix[:4], scale, matrix.table_rows)
+    values = np.empty((len(rows), source.shape[1]), np.float32)
+    kernels.pool(source, 0, vectors, offsets, factors, values, np.arange(len(rows)))
+    firsts = [part.first for part in matrix.parts]
+    ends = np.searchsorted(np.maximum.accumulate(rows), [*firsts[1:], matrix.table_rows])  # tables follow each other
+    gradients, begin = [], 0
+    for (table, first, _), end in zip(matrix.parts, ends.tolist(), strict=True):
+        of_table = torch.from_numpy(rows[None, begin:end] - first), torch.from_numpy(values[begin:end])
+        gradients.append(torch.sparse_coo_tensor(*of_table, table.weight.shape, check_invariants=False))
+        begin = end
+    return gradients

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional
 
-from twinspire.model.encoders import BagEncoder, make_table, table_key
+from twinspire.model.encoders import BagEncoder, make_table, scales, table_key
 from twinspire.model.pooling import Slot, pool
 
 if TYPE_CHECKING:
@@ -80,10 +80,9 @@ class Tower(nn.Module):
             for name, encoder in zip(self.names, self.encoders, strict=True)
         ]
 
-    def finish(self, pooled: torch.Tensor) -> torch.Tensor:
-        """The rows that the S encoders looked up, pooled, (B, S, D), to (B, H, D)."""
-        scales = [encoder.scale(len(pooled)) for encoder in self.encoders]  # type: ignore[operator]
-        return self.combine(pooled * torch.stack(scales, dim=1))
+    def scales(self, size: int) -> torch.Tensor:
+        """What the pooled rows are multiplied by, (B, S), for `pool`."""
+        return scales(list(self.encoders), size)  # type: ignore[arg-type]
 
     def combine(self, vectors: torch.Tensor) -> torch.Tensor:
         """The vectors of S encoders (B, S, D) to (B, H, D)."""
@@ -134,9 +133,11 @@ class TwoTower(nn.Module):
         """Features of B queries and M items to (B, H, D) and (M, D)."""
         if not self._pools_at_once():
             return self.queries(queries), self.items(items)
-        slots = [self.query_tower.slots(queries, self.tables), self.item_tower.slots(items, self.tables)]
-        query_vectors, item_vectors = pool(slots)
-        return self.query_tower.finish(query_vectors), self.item_tower.finish(item_vectors)[:, 0]
+        towers = ((self.query_tower, queries), (self.item_tower, items))
+        slots = [tower.slots(features, self.tables) for tower, features in towers]
+        scales = [tower.scales(of_tower[0].bag.size) for (tower, _), of_tower in zip(towers, slots, strict=True)]
+        query_vectors, item_vectors = pool(slots, scales)
+        return self.query_tower.combine(query_vectors), self.item_tower.combine(item_vectors)[:, 0]
 
     def _pools_at_once(self) -> bool:
         """Where `pool` can do what the encoders would do one by one: in main memory, with sparse gradients."""

@@ -16,6 +16,7 @@ from twinspire.model import (
     softmax_loss,
     to_bags,
 )
+from twinspire.training.adagrad import Adagrad
 from twinspire.training.batches import candidates
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Learner:
         self.model, self.store, self.config, self.device = model, store, config, device
         share = torch.from_numpy(clicks / max(float(clicks.sum()), 1e-9)).float()
         self._click_share = share.to(device)
-        self.optimiser = torch.optim.Adagrad(model.parameters(), lr=config.training.learning_rate)
+        optimiser = Adagrad if device == "cpu" else torch.optim.Adagrad
+        self.optimiser = optimiser(model.parameters(), lr=config.training.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate(steps, config.training.schedule))
 
     @staticmethod
