@@ -34,27 +34,25 @@ class BagEncoder(nn.Module):
     def finish(self, vectors: torch.Tensor) -> torch.Tensor:
         """What follows the look-up: pooled rows (B, D) to (B, D)."""
         vectors = vectors * self.gain
-        return vectors if self.keeps_all else vectors * self.keep(len(vectors))
+        if self.drops:
+            vectors = vectors * (torch.rand(len(vectors), 1, device=vectors.device) >= self.drops)
+        return vectors
 
     @property
-    def keeps_all(self) -> bool:
-        """Whether no bag is dropped now."""
-        return not (self.training and self.dropout)
-
-    def keep(self, size: int) -> torch.Tensor:
-        """Which of B bags are not dropped, (B, 1) bool."""
-        return torch.rand(size, 1, device=self.gain.device) >= self.dropout
+    def drops(self) -> float:
+        """The share of bags that are dropped now."""
+        return self.dropout if self.training else 0.0
 
 
 def scales(encoders: Sequence[BagEncoder], size: int) -> torch.Tensor:
-    """What the pooled rows of S encoders are multiplied by in `finish`, (B, S)."""
-    gains = torch.stack([encoder.gain for encoder in encoders]).expand(size, -1)
-    if all(encoder.keeps_all for encoder in encoders):
-        return gains
-    kept = torch.ones(size, len(encoders), device=gains.device)
-    for place, encoder in enumerate(encoders):
-        if not encoder.keeps_all:
-            kept[:, place : place + 1] = encoder.keep(size)
+    """What the pooled rows of S encoders are multiplied by in `finish`, (B, S), from the same random numbers."""
+    gains = torch.stack([encoder.gain for encoder in encoders])
+    dropping = [place for place, encoder in enumerate(encoders) if encoder.drops]
+    if not dropping:
+        return gains.expand(size, -1)
+    drops = torch.tensor([encoders[place].drops for place in dropping], device=gains.device)
+    kept = gains.new_ones(size, len(encoders))
+    kept[:, dropping] = (torch.rand(len(dropping), size, device=gains.device) >= drops[:, None]).T.float()
     return gains * kept
 
 

@@ -52,16 +52,18 @@ class Adagrad(torch.optim.Adagrad):
         )
 
     def _step_rows(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
+        state, gradient = self.state[parameter], parameter.grad
+        assert gradient is not None
         state["step"] += 1
-        rows, values = distinct(parameter.grad)  # type: ignore[arg-type]
+        rows, values = gradient._indices().numpy()[0], gradient._values().numpy()
         rate, eps = np.float32(group["lr"]), np.float32(group["eps"])
-        _update(parameter.detach().numpy(), state["sum"].numpy(), rows.numpy(), values.numpy(), rate, eps)
+        _update(parameter.detach().numpy(), state["sum"].numpy(), rows, values, rate, eps)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _update(table: Any, sums: Any, rows: Any, values: Any, rate: Any, eps: Any) -> None:
-    """Adagrad on the rows (U,), distinct, of a table (V, D) and its sums of squares, by their gradients (U, D)."""
+    """Adagrad on the rows (T,) of a table (V, D) and its sums of squares, by their gradients (T, D)."""
+    rows, values = distinct(rows, values, len(table))
     for at in range(len(rows)):
         weights, sum_of_squares, gradient = table[rows[at]], sums[rows[at]], values[at]
         for d in range(len(gradient)):

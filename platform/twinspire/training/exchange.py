@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed
 
-from twinspire.training.rows import distinct
+from twinspire.training.rows import distinct_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,7 @@ class GradientExchange:
             parameter.grad = values.view_as(parameter)
 
     def _exchange_rows(self, tables: list[torch.nn.Parameter]) -> None:
-        grads = [distinct(parameter.grad) for parameter in tables]  # type: ignore[arg-type]
+        grads = [distinct_rows(parameter.grad) for parameter in tables]  # type: ignore[arg-type]
         counts = torch.tensor([len(rows) for rows, _ in grads], device=tables[0].device)
         all_counts = self._gather(counts)  # (workers, tables)
         longest = int(all_counts.sum(1).max())

@@ -1,4 +1,4 @@
-"""Sparse gradients of tables on the CPU without sorting: duplicates add up in one pass over the rows."""
+"""The rows of a table's sparse gradient, each once: duplicates add up in one compiled pass, nothing is sorted."""
 
 from __future__ import annotations
 
@@ -9,31 +9,22 @@ import numpy as np
 import torch
 
 
-def distinct(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A sparse gradient of (V, D) as rows (U,), each once, in no order, and values (U, D); not a copy where it can.
-
-    On a GPU torch adds up the duplicates.
-    """
+def distinct_rows(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A sparse gradient of (V, D) as rows (U,), each once, on a CPU in no order, and values (U, D)."""
     if gradient.device.type != "cpu":
         gradient = gradient.coalesce()
-    rows, values = gradient._indices()[0], gradient._values()
-    if gradient.is_coalesced():
-        return rows, values
-    places, members = _places(rows.numpy(), gradient.shape[0])
-    if len(members) == len(places):
-        return rows, values
-    added = np.zeros((len(members), values.shape[1]), np.float32)
-    _add(values.numpy(), places, added)
-    return torch.from_numpy(members), torch.from_numpy(added)
+        return gradient.indices()[0], gradient.values()
+    rows, values = distinct(gradient._indices().numpy()[0], gradient._values().numpy(), gradient.shape[0])
+    return torch.from_numpy(rows), torch.from_numpy(values)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _places(rows: Any, table_rows: int) -> Any:
-    """Where each of `rows` (T,) stands among the distinct ones (U,), and those, by first appearance.
+def distinct(rows: Any, values: Any, table_rows: int) -> Any:
+    """Rows (T,) of a table and their values (T, D) to the distinct rows (U,), by first appearance, and sums (U, D).
 
-    `where` is never initialised: the list of members says whether a row is one.
+    `where` is never initialised: the list of members says whether a row is one. Costs no copy where nothing is twice.
     """
-    where, members, places = np.empty(table_rows, np.int64), np.empty_like(rows), np.empty_like(rows)
+    where, members, places = np.empty(table_rows, np.int64), np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     count = 0
     for at in range(len(rows)):
         row = rows[at]
@@ -41,12 +32,10 @@ def _places(rows: Any, table_rows: int) -> Any:
             where[row], members[count] = count, row
             count += 1
         places[at] = where[row]
-    return places, members[:count].copy()
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _add(values: Any, places: Any, added: Any) -> None:
-    for at in range(len(values)):
-        target, value = added[places[at]], values[at]
-        for d in range(len(value)):
-            target[d] += value[d]
+    if count == len(rows):
+        return members, values
+    added = np.zeros((count, values.shape[1]), values.dtype)
+    for at in range(len(rows)):
+        for d in range(values.shape[1]):
+            added[places[at], d] += values[at, d]
+    return members[:count], added
