@@ -42,8 +42,8 @@ def pool(towers: Sequence[Sequence[Slot]], scales: Sequence[torch.Tensor]) -> li
     matrix = _matrix(towers)
     scale = torch.cat([part.reshape(-1) for part in scales])
     vectors: torch.Tensor = _Pool.apply(matrix, scale, *(part.table.weight for part in matrix.parts))  # type: ignore[no-untyped-call]
-    split = vectors.split([part.numel() for part in scales])
-    return [part.view(*each.shape, -1) for part, each in zip(split, scales, strict=True)]
+    split = torch.split(vectors, [part.numel() for part in scales])
+    return [part.view(*each.shape, vectors.shape[1]) for part, each in zip(split, scales, strict=True)]
 
 
 class _Part(NamedTuple):
@@ -55,7 +55,7 @@ class _Part(NamedTuple):
 
 
 class _Matrix(NamedTuple):
-    """All bags by all tables' rows: rows (T,), offsets (bags + 1,), weights (T,), and the vector of each bag (bags,)."""
+    """All bags by all tables' rows: rows (T,), offsets (bags + 1,), weights (T,), each bag's vector (bags,)."""
 
     rows: NDArray[np.int64]
     offsets: NDArray[np.int64]
@@ -109,7 +109,7 @@ class _Pool(torch.autograd.Function):
         return torch.from_numpy(vectors)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         source = gradient.contiguous().numpy()
         of_scale = np.empty(len(source), np.float32)
@@ -117,9 +117,7 @@ class _Pool(torch.autograd.Function):
         return None, torch.from_numpy(of_scale), *_table_gradients(source, ctx.matrix, ctx.scale)
 
 
-def _table_gradients(
-    source: NDArray[np.float32], matrix: _Matrix, scale: NDArray[np.float32]
-) -> list[torch.Tensor]:
+def _table_gradients(source: NDArray[np.float32], matrix: _Matrix, scale: NDArray[np.float32]) -> list[torch.Tensor]:
     """The vectors' gradient (R, D) to those of the tables, (V, D) each, sparse."""
     rows, vectors, offsets, factors = kernels.transpose(*matrix[:4], scale, matrix.table_rows)
     values = np.empty((len(rows), source.shape[1]), np.float32)

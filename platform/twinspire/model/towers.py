@@ -141,4 +141,4 @@ class TwoTower(nn.Module):
 
     def _pools_at_once(self) -> bool:
         """Where `pool` can do what the encoders would do one by one: in main memory, with sparse gradients."""
-        return all(table.sparse and table.weight.device.type == "cpu" for table in self.tables.values())  # type: ignore[union-attr]
+        return all(table.sparse and table.weight.device.type == "cpu" for table in self.tables.values())

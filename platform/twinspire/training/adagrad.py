@@ -1,4 +1,4 @@
-"""Adagrad (Duchi et al. 2011) for training on a CPU: torch's own mathematics and state, at the cost of the rows touched.
+"""Adagrad (Duchi et al. 2011) for training on a CPU: torch's mathematics and state, at the cost of the rows touched.
 
 Of a sparse gradient each row is read once and its row of the table updated in the same compiled pass; all dense
 parameters together are one call.

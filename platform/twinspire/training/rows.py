@@ -24,7 +24,11 @@ def distinct(rows: Any, values: Any, table_rows: int) -> Any:
 
     `where` is never initialised: the list of members says whether a row is one. Costs no copy where nothing is twice.
     """
-    where, members, places = np.empty(table_rows, np.int64), np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    where, members, places = (
+        np.empty(table_rows, np.int64),
+        np.empty(len(rows), np.int64),
+        np.empty(len(rows), np.int64),
+    )
     count = 0
     for at in range(len(rows)):
         row = rows[at]
