@@ -103,8 +103,8 @@ def compare(encoded: Encoded, config: Config, steps: int, rounds: int) -> dict[s
             found[way].append(timed(learners[way], batches, turn + 1))
     columns = {way: np.array(values).T for way, values in found.items()}
     mrr = {
-        way: float(validate(new, encoded.store, encoded.validation, 0).mrr)
-        for way, new in (("plain", learners["plain"].model.module), ("ours", learners["ours"].model))  # type: ignore[arg-type]
+        way: float(validate(getattr(subject.model, "module", subject.model), encoded.store, encoded.validation, 0).mrr)
+        for way, subject in learners.items()
     }
     examples = steps * config.training.batch_size
     return {

@@ -5,9 +5,15 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from twinspire.training.adagrad import Adagrad
 from twinspire.training.rows import distinct_rows
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sparse_tensors_are_not_checked() -> None:
+    torch.sparse.check_sparse_tensor_invariants.disable()  # torch warns where nothing is said
 
 
 def model() -> nn.ModuleList:
@@ -28,7 +34,7 @@ def loss(layers: nn.ModuleList, seed: int) -> torch.Tensor:
 def learn(
     layers: nn.ModuleList,
     optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    schedule: LRScheduler,
     steps: range,
 ) -> None:
     for step in steps:
@@ -40,10 +46,10 @@ def learn(
 
 def start(
     kind: type[torch.optim.Adagrad],
-) -> tuple[nn.ModuleList, torch.optim.Adagrad, torch.optim.lr_scheduler.LambdaLR]:
+) -> tuple[nn.ModuleList, torch.optim.Adagrad, LambdaLR]:
     layers = model()
     optimiser = kind(layers.parameters(), lr=0.1)
-    return layers, optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / 20)
+    return layers, optimiser, LambdaLR(optimiser, lambda step: 1 - step / 20)
 
 
 def same(found: nn.ModuleList, expected: nn.ModuleList, **tolerance: float) -> None:
