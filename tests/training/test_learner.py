@@ -108,7 +108,7 @@ def test_a_step_is_that_of_the_plain_loop(encoded: Encoded, monkeypatch: pytest.
     for plain in (False, True):
         subject = learner(encoded, config, 5)
         if plain:
-            monkeypatch.setattr(subject.model, "_pools_at_once", lambda: False)
+            monkeypatch.setattr(subject.model, "_projects_at_once", lambda: False)
             subject.optimiser = torch.optim.Adagrad(subject.model.parameters(), lr=config.training.learning_rate)
             rates = subject.schedule.lr_lambdas[0]
             subject.schedule = torch.optim.lr_scheduler.LambdaLR(subject.optimiser, rates)

@@ -123,10 +123,10 @@ def _bags(
                 if to == out_offsets[b]:  # the age of the last event that is seen at all: its weight is never lost
                     newest = times[at]
                 weight *= np.exp2((times[at] - newest) / half_life)
-                out[to : to + last - first] = values[first:last]
-                weights[to : to + last - first] = weight
+                for place in range(first, last):
+                    out[to], weights[to] = values[place], weight
+                    to += 1
                 total += weight * (last - first)
-                to += last - first
                 left -= 1
             at -= 1
         for place in range(out_offsets[b], to):

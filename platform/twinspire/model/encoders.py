@@ -44,16 +44,14 @@ class BagEncoder(nn.Module):
         return self.dropout if self.training else 0.0
 
 
-def scales(encoders: Sequence[BagEncoder], size: int) -> torch.Tensor:
-    """What the pooled rows of S encoders are multiplied by in `finish`, (B, S), from the same random numbers."""
-    gains = torch.stack([encoder.gain for encoder in encoders])
+def draw_kept(encoders: Sequence[BagEncoder], size: int) -> torch.Tensor:
+    """Which bags of S encoders are not dropped, (S, B) bool: what `finish` would draw encoder by encoder."""
+    kept = torch.ones(len(encoders), size, dtype=torch.bool)
     dropping = [place for place, encoder in enumerate(encoders) if encoder.drops]
-    if not dropping:
-        return gains.expand(size, -1)
-    drops = torch.tensor([encoders[place].drops for place in dropping], device=gains.device)
-    kept = gains.new_ones(size, len(encoders))
-    kept[:, dropping] = (torch.rand(len(dropping), size, device=gains.device) >= drops[:, None]).T.float()
-    return gains * kept
+    if dropping:
+        drops = torch.tensor([encoders[place].drops for place in dropping])
+        kept[dropping] = torch.rand(len(dropping), size) >= drops[:, None]
+    return kept
 
 
 def pooled(bag: Bag, table: nn.EmbeddingBag) -> torch.Tensor:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional
 
-from twinspire.model.encoders import BagEncoder, make_table, scales, table_key
-from twinspire.model.pooling import Slot, pool
+from twinspire.model.encoders import BagEncoder, draw_kept, make_table, table_key
+from twinspire.model.projection import Side, project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,28 +73,31 @@ class Tower(nn.Module):
         vectors = [encoder(features[name], tables) for name, encoder in zip(self.names, self.encoders, strict=True)]
         return self.combine(torch.stack(vectors, dim=1))
 
-    def slots(self, features: Features, tables: nn.ModuleDict) -> list[Slot]:
-        """What the S encoders look up, for `pool`."""
-        return [
-            Slot(features[name], tables[encoder.table])  # type: ignore[index, arg-type]
-            for name, encoder in zip(self.names, self.encoders, strict=True)
-        ]
-
-    def scales(self, size: int) -> torch.Tensor:
-        """What the pooled rows are multiplied by, (B, S), for `pool`."""
-        return scales(list(self.encoders), size)  # type: ignore[arg-type]
+    def side(self, features: Features, tables: nn.ModuleDict) -> Side:
+        """What `project` needs of the tower."""
+        encoders: list[BagEncoder] = list(self.encoders)  # type: ignore[arg-type]
+        bags = [features[name] for name in self.names]
+        return Side(
+            bags,
+            [tables[encoder.table] for encoder in encoders],  # type: ignore[misc]
+            draw_kept(encoders, bags[0].size),
+            torch.stack([encoder.gain for encoder in encoders]),
+            self.project.weight,
+        )
 
     def combine(self, vectors: torch.Tensor) -> torch.Tensor:
         """The vectors of S encoders (B, S, D) to (B, H, D)."""
-        beside = vectors.flatten(1)  # (B, S * D)
-        hidden = torch.relu(self.project(beside))  # (B, H * hidden)
-        hidden = hidden.view(-1, self.heads, self.hidden)
+        return self.layers(self.project(vectors.flatten(1)), vectors.sum(1))
+
+    def layers(self, projected: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """What follows the projection: that, (B, H * hidden), and the sum of the vectors (B, D), to (B, H, D)."""
+        hidden = torch.relu(projected).view(-1, self.heads, self.hidden)
         if self.heads == 1:
             output = torch.addmm(self.head_bias[0], hidden[:, 0], self.head_weight[0]).unsqueeze(1)
         else:
             output = torch.einsum("bhf,hfd->bhd", hidden, self.head_weight) + self.head_bias
         if self.skip:
-            output = output + vectors.sum(1, keepdim=True)
+            output = output + total.unsqueeze(1)
         return functional.normalize(output, dim=-1, eps=1e-6)
 
 
@@ -118,6 +121,7 @@ class TwoTower(nn.Module):
                 for name, rows in architecture.tables.items()
             }
         )
+        self.dim = config.dim
         self.query_tower = Tower(architecture.query, config, config.heads)
         self.item_tower = Tower(architecture.item, config, 1)
 
@@ -131,14 +135,17 @@ class TwoTower(nn.Module):
 
     def forward(self, queries: Features, items: Features) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of B queries and M items to (B, H, D) and (M, D)."""
-        if not self._pools_at_once():
+        if not self._projects_at_once():
             return self.queries(queries), self.items(items)
         towers = ((self.query_tower, queries), (self.item_tower, items))
-        slots = [tower.slots(features, self.tables) for tower, features in towers]
-        scales = [tower.scales(of_tower[0].bag.size) for (tower, _), of_tower in zip(towers, slots, strict=True)]
-        query_vectors, item_vectors = pool(slots, scales)
-        return self.query_tower.combine(query_vectors), self.item_tower.combine(item_vectors)[:, 0]
+        projected = project([tower.side(features, self.tables) for tower, features in towers])
+        query_vectors, item_vectors = (
+            tower.layers(part[:, : -self.dim] + tower.project.bias, part[:, -self.dim :])
+            for (tower, _), part in zip(towers, projected, strict=True)
+        )
+        return query_vectors, item_vectors[:, 0]
 
-    def _pools_at_once(self) -> bool:
-        """Where `pool` can do what the encoders would do one by one: in main memory, with sparse gradients."""
-        return all(table.sparse and table.weight.device.type == "cpu" for table in self.tables.values())
+    def _projects_at_once(self) -> bool:
+        """Where `project` can do what the encoders would do one by one: float32 in main memory, sparse gradients."""
+        here = all(table.sparse and table.weight.device.type == "cpu" for table in self.tables.values())
+        return here and not torch.is_autocast_enabled("cpu")
