@@ -102,10 +102,8 @@ def compare(encoded: Encoded, config: Config, steps: int, rounds: int) -> dict[s
         for way in ("plain", "ours") if turn % 2 == 0 else ("ours", "plain"):
             found[way].append(timed(learners[way], batches, turn + 1))
     columns = {way: np.array(values).T for way, values in found.items()}
-    mrr = {
-        way: float(validate(getattr(subject.model, "module", subject.model), encoded.store, encoded.validation, 0).mrr)
-        for way, subject in learners.items()
-    }
+    models: dict[str, Any] = {"plain": learners["plain"].model.module, "ours": learners["ours"].model}
+    mrr = {way: validate(model, encoded.store, encoded.validation, 0).mrr for way, model in models.items()}
     examples = steps * config.training.batch_size
     return {
         "examples_a_second": {way: report.spread(examples / wall, 0) for way, (wall, _, _) in columns.items()},

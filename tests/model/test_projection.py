@@ -23,7 +23,7 @@ def bag(rows: int, lengths: list[int], *, weighted: bool) -> Bag:
     return Bag(torch.randint(0, rows, (total,)), offsets, torch.rand(total) if weighted else None)
 
 
-def towers(data: st.DataObject) -> list[tuple[list[int], list[Bag], torch.Tensor, torch.Tensor, torch.Tensor]]:
+def towers(data: st.DataObject) -> list[tuple[list[int], list[Bag], torch.Tensor, list[torch.Tensor]]]:
     """Two towers of some slots: each slot's table, its bags with duplicates, some empty, and what else a Side has."""
     made = []
     for _ in range(2):
@@ -35,16 +35,22 @@ def towers(data: st.DataObject) -> list[tuple[list[int], list[Bag], torch.Tensor
         ]
         kept = torch.rand(len(slots), size) < 0.7
         gains = torch.randn(len(slots)) * (torch.rand(len(slots)) < 0.8)  # 0 now and then
-        made.append(([table for table, _ in slots], bags, kept, gains, torch.randn(F, len(slots) * D)))
+        parameters = [gains, torch.randn(F, len(slots) * D), torch.randn(F)]
+        made.append(([table for table, _ in slots], bags, kept, parameters))
     return made
 
 
 def one_by_one(
-    bags: list[Bag], tables: list[torch.nn.EmbeddingBag], kept: torch.Tensor, gains: torch.Tensor, weight: torch.Tensor
+    bags: list[Bag],
+    tables: list[torch.nn.EmbeddingBag],
+    kept: torch.Tensor,
+    gains: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
 ) -> torch.Tensor:
     vectors = torch.stack([pooled(of, table) for of, table in zip(bags, tables, strict=True)], dim=1)
     vectors = vectors * (kept * gains[:, None]).T[:, :, None]
-    return torch.cat([vectors.flatten(1) @ weight.T, vectors.sum(1)], dim=1)
+    return torch.cat([vectors.flatten(1) @ weight.T + bias, vectors.sum(1)], dim=1)
 
 
 @settings(deadline=None)
@@ -52,20 +58,16 @@ def one_by_one(
 def test_outputs_and_gradients_are_torchs(data: st.DataObject) -> None:
     given_towers = towers(data)
     found: list[list[torch.Tensor]] = []
-    factors = [torch.randn(kept.shape[1], F + D) for _, _, kept, _, _ in given_towers]
+    factors = [torch.randn(kept.shape[1], F + D) for _, _, kept, _ in given_towers]
     for at_once in (True, False):
         own = tables(sparse=at_once)
         sides = [
-            Side(
-                bags,
-                [own[table] for table in numbers],
-                kept,
-                gains.clone().requires_grad_(),
-                weight.clone().requires_grad_(),
-            )
-            for numbers, bags, kept, gains, weight in given_towers
+            Side(bags, [own[table] for table in numbers], kept, *(part.clone().requires_grad_() for part in parameters))
+            for numbers, bags, kept, parameters in given_towers
         ]
-        outputs = project(sides) if at_once else [one_by_one(*side) for side in sides]
+        outputs = (
+            [torch.cat(parts, dim=1) for parts in project(sides)] if at_once else [one_by_one(*side) for side in sides]
+        )
         sum((part * factor).sum() for part, factor in zip(outputs, factors, strict=True)).backward()
         gradients = [table.weight.grad for table in own]
         if at_once:
@@ -73,19 +75,26 @@ def test_outputs_and_gradients_are_torchs(data: st.DataObject) -> None:
                 rows = [] if gradient is None else gradient._indices()[0].tolist()
                 assert len(rows) == len(set(rows))
         dense = [torch.zeros(1) if gradient is None else gradient.to_dense() for gradient in gradients]
-        parameters = [parameter.grad for side in sides for parameter in (side.gains, side.weight)]
+        parameters = [parameter.grad for side in sides for parameter in (side.gains, side.weight, side.bias)]
         found.append([part.detach() for part in outputs] + dense + parameters)
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
 def side(rows: list[int], offsets: list[int]) -> Side:
     bags = [Bag(torch.tensor(rows, dtype=torch.int64), torch.tensor(offsets))]
-    return Side(bags, tables()[:1], torch.ones(1, len(offsets) - 1, dtype=torch.bool), torch.ones(1), torch.ones(F, D))
+    return Side(
+        bags,
+        tables()[:1],
+        torch.ones(1, len(offsets) - 1, dtype=torch.bool),
+        torch.ones(1),
+        torch.ones(F, D),
+        torch.ones(F),
+    )
 
 
 def test_no_bags_at_all() -> None:
-    (output,) = project([side([], [0])])
-    assert output.shape == (0, F + D)
+    ((projected, total),) = project([side([], [0])])
+    assert (projected.shape, total.shape) == ((0, F), (0, D))
 
 
 @pytest.mark.parametrize("row", [-1, SIZES[0]])

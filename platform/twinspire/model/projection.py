@@ -38,18 +38,20 @@ class Side(NamedTuple):
     kept: torch.Tensor  # (S, B) bool: the others are dropped
     gains: torch.Tensor  # (S,)
     weight: torch.Tensor  # (F, S * D)
+    bias: torch.Tensor  # (F,)
 
 
-def project(sides: Sequence[Side]) -> list[torch.Tensor]:
-    """Each tower's slots, pooled, by their gains, to (B, F + D): projected, without a bias, and beside it their sum.
+def project(sides: Sequence[Side]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Each tower's slots, pooled, by their gains: projected (B, F), and their sum (B, D).
 
     Tables are on the CPU and of one width; their gradients are sparse and have each row once, in no order.
     Errors: IndexError where a bag has a row that its table has not.
     """
     plan = _plan(sides)
-    parameters = [parameter for side in sides for parameter in (side.gains, side.weight)]
+    parameters = [parameter for side in sides for parameter in (side.gains, side.weight, side.bias)]
     tables = [table.weight for table in plan.tables]
-    return list(_Project.apply(plan, *parameters, *tables))  # type: ignore[no-untyped-call]
+    found = _Project.apply(plan, *parameters, *tables)  # type: ignore[no-untyped-call]
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
 class _Matrix(NamedTuple):
@@ -123,22 +125,23 @@ def _below(parts: list[_Matrix]) -> _Matrix:
 
 
 class _Project(torch.autograd.Function):
-    """A plan, gains (S,) and weight (F, S * D) of each tower, and the tables (V, D), to each tower's (B, F + D)."""
+    """A plan, each tower's gains (S,), weight (F, S * D), bias (F,), and the tables to each tower's (B, F), (B, D)."""
 
     @staticmethod
     def forward(ctx: Any, plan: _Plan, *parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
         towers = len(plan.spreads)
-        tables = [table.detach() for table in parameters[2 * towers :]]
+        tables = [table.detach() for table in parameters[3 * towers :]]
         sizes = [len(carriers.offsets) - 1 for carriers in plan.carriers]
         vectors = torch.empty(sum(sizes), tables[0].shape[1])  # X
         for table, carriers, part in zip(tables, plan.carriers, torch.split(vectors, sizes), strict=True):
             kernels.pool(table.numpy(), *carriers, part.numpy(), False)
         ctx.carriers, ctx.sizes, ctx.shapes = plan.carriers, sizes, [table.shape for table in tables]
         ctx.towers = [
-            _Tower(spreads, parameters[2 * place].tolist(), parameters[2 * place + 1].detach(), vectors)
+            _Tower(spreads, vectors, *parameters[3 * place : 3 * place + 3])
             for place, spreads in enumerate(plan.spreads)
         ]
-        return tuple(tower.forward(size) for tower, size in zip(ctx.towers, plan.examples, strict=True))
+        outputs = [tower.forward(size) for tower, size in zip(ctx.towers, plan.examples, strict=True)]
+        return tuple(part for output in outputs for part in output)
 
     @staticmethod
     @once_differentiable
@@ -146,8 +149,8 @@ class _Project(torch.autograd.Function):
         of_vectors = torch.empty(sum(ctx.sizes), ctx.shapes[0][1])
         of_parameters = [
             part
-            for tower, gradient in zip(ctx.towers, gradients, strict=True)
-            for part in tower.backward(gradient.contiguous(), of_vectors)
+            for tower, gradient in zip(ctx.towers, zip(gradients[::2], gradients[1::2], strict=True), strict=True)
+            for part in tower.backward(torch.cat(gradient, dim=1), of_vectors)
         ]
         parts = torch.split(of_vectors, ctx.sizes)
         of_tables = [
@@ -158,19 +161,20 @@ class _Project(torch.autograd.Function):
 
 
 class _Tower:
-    """One tower's part: its slots' spreads, gains (S,) and weight (F, S * D), and all carriers (n, D)."""
+    """One tower's part: its slots' spreads, gains (S,), weight (F, S * D), bias (F,), and all carriers (n, D)."""
 
-    def __init__(self, spreads: list[_Spread], gains: list[float], weight: torch.Tensor, vectors: torch.Tensor) -> None:
-        self.spreads, self.gains, self.weight = spreads, gains, weight
+    def __init__(self, spreads: list[_Spread], vectors: torch.Tensor, *parameters: torch.Tensor) -> None:
+        gains, weight, bias = (parameter.detach() for parameter in parameters)
+        self.spreads, self.gains, self.weight, self.bias = spreads, gains.tolist(), weight, bias
         self.own = [vectors[spread.at] for spread in spreads]
         self.width, self.dim = weight.shape[0], vectors.shape[1]
-        self.columns = weight.split(self.dim, dim=1)
-        self.projected: list[torch.Tensor] = []  # of each slot whose carriers spread, (n, F + D)
+        self.columns = torch.split(self.weight, self.dim, dim=1)
 
-    def forward(self, examples: int) -> torch.Tensor:
-        """(B, F + D)."""
+    def forward(self, examples: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, F) and (B, D)."""
         out = torch.zeros(examples, self.width + self.dim)
         hidden, total = out[:, : self.width], out[:, self.width :]
+        hidden += self.bias
         for (_, matrix), own, gain, columns in zip(self.spreads, self.own, self.gains, self.columns, strict=True):
             if matrix is None:
                 hidden.addmm_(own, columns.T, alpha=gain)
@@ -178,16 +182,15 @@ class _Tower:
             else:
                 both = torch.cat([own @ columns.T, own], dim=1)
                 kernels.pool(both.numpy(), *matrix[:2], matrix.weights * np.float32(gain), out.numpy(), True)
-                self.projected.append(both)
-        return out
+        return hidden, total
 
-    def backward(self, gradient: torch.Tensor, of_vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """From the gradient of (B, F + D) those of the gains and of the weight; into `of_vectors` the carriers'."""
-        of_gains, of_weight, projected = [], torch.empty_like(self.weight), iter(self.projected)
+    def backward(self, gradient: torch.Tensor, of_vectors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """From the gradient (B, F + D) those of gains, weight and bias; into `of_vectors` (n, D) the carriers'."""
+        of_gains, of_weight = [], torch.empty_like(self.weight)
         for place, (at, matrix) in enumerate(self.spreads):
             own, gain, each = self.own[place], self.gains[place], gradient
             if matrix is not None:
-                each = torch.zeros_like(next(projected))
+                each = torch.zeros(len(own), self.width + self.dim)
                 kernels.add_transposed(gradient.numpy(), *matrix, each.numpy())
             of_hidden, of_total, of_own = each[:, : self.width], each[:, self.width :], of_vectors[at]
             torch.addmm(of_total, of_hidden, self.columns[place], out=of_own)
@@ -195,7 +198,7 @@ class _Tower:
             of_own *= gain
             of_columns = of_weight[:, place * self.dim : (place + 1) * self.dim]
             torch.addmm(of_columns, of_hidden.T, own, beta=0, alpha=gain, out=of_columns)
-        return torch.stack(of_gains), of_weight
+        return torch.stack(of_gains), of_weight, gradient[:, : self.width].sum(0)
 
 
 def _table_gradient(of_carriers: torch.Tensor, carriers: _Matrix, shape: torch.Size) -> torch.Tensor:

@@ -83,6 +83,7 @@ class Tower(nn.Module):
             draw_kept(encoders, bags[0].size),
             torch.stack([encoder.gain for encoder in encoders]),
             self.project.weight,
+            self.project.bias,
         )
 
     def combine(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -121,7 +122,6 @@ class TwoTower(nn.Module):
                 for name, rows in architecture.tables.items()
             }
         )
-        self.dim = config.dim
         self.query_tower = Tower(architecture.query, config, config.heads)
         self.item_tower = Tower(architecture.item, config, 1)
 
@@ -140,8 +140,7 @@ class TwoTower(nn.Module):
         towers = ((self.query_tower, queries), (self.item_tower, items))
         projected = project([tower.side(features, self.tables) for tower, features in towers])
         query_vectors, item_vectors = (
-            tower.layers(part[:, : -self.dim] + tower.project.bias, part[:, -self.dim :])
-            for (tower, _), part in zip(towers, projected, strict=True)
+            tower.layers(*parts) for (tower, _), parts in zip(towers, projected, strict=True)
         )
         return query_vectors, item_vectors[:, 0]
 
