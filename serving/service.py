@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import orjson
 
 from serving.encode import ItemEncoder
@@ -23,10 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     import polars as pl
     from numpy.typing import NDArray
 
     from serving.schema import Feedback, SearchRequest, User
+    from twinspire.index.hybrid import Asked
 
     Embedded = Asked | Exception
 
@@ -171,7 +172,7 @@ class Service:
         return {"shoppers": [plain(self.bundle, shopper) for shopper in self._samples[:n]]}
 
     def _embed(self, jobs: list[SearchJob]) -> list[Embedded]:
-        """Queries ready for the index, or what is wrong with one; in the event loop, as it is all small steps in Python."""
+        """Queries ready for the index, or what is wrong with them; in the event loop, as it is small steps in Python."""
         try:
             return [*self.bundle.ask([job.query for job in jobs])]
         except Exception as error:

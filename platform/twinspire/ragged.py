@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -27,6 +27,16 @@ def _copy_slices(values: Ints, starts: Ints, stops: Ints, offsets: Ints, out: In
         for j in range(starts[i], stops[i]):
             out[at] = values[j]
             at += 1
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _gather(values: Ints, offsets: Ints, rows: Ints) -> tuple[Ints, Ints]:
+    out_offsets = np.zeros(len(rows) + 1, np.int64)
+    for i in range(len(rows)):
+        out_offsets[i + 1] = out_offsets[i] + offsets[rows[i] + 1] - offsets[rows[i]]
+    out = np.empty(out_offsets[-1], values.dtype)
+    _copy_slices(values, offsets[:-1][rows], offsets[1:][rows], out_offsets, out)
+    return out, out_offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ class Ragged:
 
     def gather(self, rows: Ints) -> Ragged:
         """The given rows, in that order, repeats allowed: a Ragged of len(rows)."""
-        return self.slices(self.offsets[rows], self.offsets[rows + 1])
+        return Ragged(*_gather(self.values, self.offsets, rows))
 
     def slices(self, starts: Ints, stops: Ints) -> Ragged:
         """One row for each flat slice [starts[i], stops[i])."""
@@ -86,8 +96,10 @@ class Ragged:
     @classmethod
     def load(cls, stem: Path, *, mmap: bool = True) -> Ragged:
         """Read what `save` wrote, memory-mapped unless told otherwise."""
-        mode: Literal["r"] | None = "r" if mmap else None
-        return cls(
-            np.load(f"{stem}.values.npy", mmap_mode=mode, allow_pickle=False),
-            np.load(f"{stem}.offsets.npy", mmap_mode=mode, allow_pickle=False),
-        )
+        return cls(load_array(f"{stem}.values.npy", mmap=mmap), load_array(f"{stem}.offsets.npy", mmap=mmap))
+
+
+def load_array(path: Path | str, *, mmap: bool = True) -> NDArray[Any]:
+    """Read an .npy file, memory-mapped unless told otherwise; a plain array, which costs less to use than a memmap."""
+    array: NDArray[Any] = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    return array.view(np.ndarray)

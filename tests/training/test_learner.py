@@ -101,6 +101,25 @@ def test_the_same_start_and_batches_give_the_same_model(encoded: Encoded, sparse
         torch.testing.assert_close(tensor, weights[1][name], atol=1e-5, rtol=1e-4, msg=name)
 
 
+def test_a_step_is_that_of_the_plain_loop(encoded: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoders' own look-ups, `EmbeddingBag(sparse=True)`, and torch's Adagrad, with the same dropout."""
+    config = load_config(None, SMALL)
+    losses, weights = [], []
+    for plain in (False, True):
+        subject = learner(encoded, config, 5)
+        if plain:
+            monkeypatch.setattr(subject.model, "_projects_at_once", lambda: False)
+            subject.optimiser = torch.optim.Adagrad(subject.model.parameters(), lr=config.training.learning_rate)
+            rates = subject.schedule.lr_lambdas[0]
+            subject.schedule = torch.optim.lr_scheduler.LambdaLR(subject.optimiser, rates)
+        torch.manual_seed(0)
+        losses.append([float(subject.step(batch)) for batch in some_batches(encoded, config, 5)])
+        weights.append(subject.model.state_dict())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for name, tensor in weights[1].items():
+        torch.testing.assert_close(weights[0][name], tensor, atol=1e-4, rtol=1e-4, msg=name)
+
+
 def test_the_rate_falls_to_zero_or_stays(encoded: Encoded) -> None:
     for schedule, last in (("linear", 0.0), ("constant", 0.01)):
         config = load_config(None, (*SMALL, f"training.schedule={schedule}", "training.learning_rate=0.01"))

@@ -98,9 +98,8 @@ class Bundle:
             _rows(items["item_id"]),
             _history_bags(folder, dictionaries),
         )
-        return cls(
-            folder, manifest, encoder, model.eval(), _hybrid(folder, manifest, dictionaries, index, items), items
-        )
+        hybrid = _hybrid(folder, manifest, dictionaries, index, items)
+        return cls(folder, manifest, encoder, model.eval(), hybrid, items)
 
     def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Query vectors (B, H, D)."""

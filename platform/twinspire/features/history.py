@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from twinspire.features.spec import Kind
-from twinspire.ragged import Ragged
+from twinspire.ragged import Ragged, load_array
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ class Events:
     def load(cls, stem: Path) -> Events:
         """Memory-map what `save` wrote."""
         names = ("items", "kinds", "times", "offsets")
-        return cls(*(np.load(f"{stem}.{name}.npy", mmap_mode="r", allow_pickle=False) for name in names))
+        return cls(*(load_array(f"{stem}.{name}.npy") for name in names))
 
 
 def history_bags(history: History, events: Events, users: Ints, stops: Ints, bags: Ragged) -> Ragged:
@@ -122,11 +122,11 @@ def _bags(
                 first, last = offsets[items[at]], offsets[items[at] + 1]
                 if to == out_offsets[b]:  # the age of the last event that is seen at all: its weight is never lost
                     newest = times[at]
-                weight *= 2.0 ** ((times[at] - newest) / half_life)
-                out[to : to + last - first] = values[first:last]
-                weights[to : to + last - first] = weight
+                weight *= np.exp2((times[at] - newest) / half_life)
+                for place in range(first, last):
+                    out[to], weights[to] = values[place], weight
+                    to += 1
                 total += weight * (last - first)
-                to += last - first
                 left -= 1
             at -= 1
         for place in range(out_offsets[b], to):

@@ -63,9 +63,9 @@ def measure_fusion(
 ) -> Fusion:
     """Choose the weights by mean reciprocal rank on the validation window.
 
-    `searched` has not seen the window; None where there is no such model. `taught`: it had a teacher. Words are weighed on queries that training
-    has not seen, where there are enough: of known queries the towers know what was clicked. Memory must gain more than
-    one standard error.
+    `searched` has not seen the window; None where there is no such model. `taught`: it had a teacher. Words are
+    weighed on queries that training has not seen, where there are enough: of known queries the towers know what was
+    clicked. Memory must gain more than one standard error.
     """
     known = {} if config.lexical == "auto" else {"lexical": config.lexical}
     known |= {} if config.memory == "auto" else {"memory": config.memory}

@@ -22,6 +22,11 @@ class Bag(NamedTuple):
     offsets: torch.Tensor
     weights: torch.Tensor | None = None
 
+    @property
+    def size(self) -> int:
+        """B."""
+        return self.offsets.numel() - 1
+
 
 Features = dict[str, Bag]
 

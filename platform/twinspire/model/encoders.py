@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twinspire.model.bags import Bag
 
 
@@ -32,10 +34,24 @@ class BagEncoder(nn.Module):
     def finish(self, vectors: torch.Tensor) -> torch.Tensor:
         """What follows the look-up: pooled rows (B, D) to (B, D)."""
         vectors = vectors * self.gain
-        if self.training and self.dropout:
-            keep = torch.rand(len(vectors), 1, device=vectors.device) >= self.dropout
-            vectors = vectors * keep
+        if self.drops:
+            vectors = vectors * (torch.rand(len(vectors), 1, device=vectors.device) >= self.drops)
         return vectors
+
+    @property
+    def drops(self) -> float:
+        """The share of bags that are dropped now."""
+        return self.dropout if self.training else 0.0
+
+
+def draw_kept(encoders: Sequence[BagEncoder], size: int) -> torch.Tensor:
+    """Which bags of S encoders are not dropped, (S, B) bool: what `finish` would draw encoder by encoder."""
+    kept = torch.ones(len(encoders), size, dtype=torch.bool)
+    dropping = [place for place, encoder in enumerate(encoders) if encoder.drops]
+    if dropping:
+        drops = torch.tensor([encoders[place].drops for place in dropping])
+        kept[dropping] = torch.rand(len(dropping), size) >= drops[:, None]
+    return kept
 
 
 def pooled(bag: Bag, table: nn.EmbeddingBag) -> torch.Tensor:

@@ -40,9 +40,10 @@ def negative_mask(
     batch has as the positive of the same query, is no negative.
     """
     size = len(queries)
-    column = torch.arange(len(candidates), device=queries.device)
-    distance = (column[None, :] - torch.arange(size, device=queries.device)[:, None]) % size
-    allowed = (column[None, :] >= size) | ((distance >= 1) & (distance <= batch_negatives))
+    allowed = torch.ones(size, len(candidates), dtype=torch.bool, device=queries.device)
+    following = torch.arange(size, device=queries.device)
+    following = (following >= 1) & (following <= batch_negatives)  # by distance from a query's own positive
+    allowed[:, :size] = following.repeat(2).unfold(0, size, 1)[1:].flip(0)  # row b: shifted by b
     if concerned is not None and concerned.shape[1]:
         allowed[:, -concerned.shape[1] :] = concerned
     same_query = (queries[:, None] == queries[None, :]).float()  # (B, B)

@@ -237,4 +237,4 @@ def _combine(tower: Tower, pooled: list[torch.Tensor], bags: Sequence[Bag]) -> t
     size = len(bags[0].offsets) - 1
     encoders: list[BagEncoder] = list(tower.encoders)  # type: ignore[arg-type]
     vectors = [encoder.finish(part[:size]) for encoder, part in zip(encoders, pooled, strict=True)]
-    return tower.combine(torch.stack(vectors))
+    return tower.combine(torch.stack(vectors, dim=1))

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional
 
-from twinspire.model.encoders import BagEncoder, make_table, table_key
+from twinspire.model.encoders import BagEncoder, draw_kept, make_table, table_key
+from twinspire.model.projection import Side, project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,19 +73,34 @@ class Tower(nn.Module):
     def forward(self, features: Features, tables: nn.ModuleDict) -> torch.Tensor:
         """Feature name to Bag of B rows, for each name the tower knows; gives (B, H, D)."""
         vectors = [encoder(features[name], tables) for name, encoder in zip(self.names, self.encoders, strict=True)]
-        return self.combine(torch.stack(vectors))
+        return self.combine(torch.stack(vectors, dim=1))
+
+    def side(self, features: Features, tables: nn.ModuleDict) -> Side:
+        """What `project` needs of the tower."""
+        encoders: list[BagEncoder] = list(self.encoders)  # type: ignore[arg-type]
+        bags = [features[name] for name in self.names]
+        return Side(
+            bags,
+            [tables[encoder.table] for encoder in encoders],  # type: ignore[misc]
+            draw_kept(encoders, bags[0].size),
+            torch.stack([encoder.gain for encoder in encoders]),
+            self.project.weight,
+            self.project.bias,
+        )
 
     def combine(self, vectors: torch.Tensor) -> torch.Tensor:
-        """The vectors of S encoders (S, B, D) to (B, H, D)."""
-        beside = vectors.transpose(0, 1).flatten(1)  # (B, S * D)
-        hidden = torch.relu(self.project(beside))  # (B, H * hidden)
-        hidden = hidden.view(-1, self.heads, self.hidden)
+        """The vectors of S encoders (B, S, D) to (B, H, D)."""
+        return self.layers(self.project(vectors.flatten(1)), vectors.sum(1))
+
+    def layers(self, projected: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """What follows the projection: that, (B, H * hidden), and the sum of the vectors (B, D), to (B, H, D)."""
+        hidden = torch.relu(projected).view(-1, self.heads, self.hidden)
         if self.heads == 1:
             output = torch.addmm(self.head_bias[0], hidden[:, 0], self.head_weight[0]).unsqueeze(1)
         else:
             output = torch.einsum("bhf,hfd->bhd", hidden, self.head_weight) + self.head_bias
         if self.skip:
-            output = output + vectors.sum(0).unsqueeze(1)
+            output = output + total.unsqueeze(1)
         return functional.normalize(output, dim=-1, eps=1e-6)
 
 
@@ -121,4 +137,16 @@ class TwoTower(nn.Module):
 
     def forward(self, queries: Features, items: Features) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of B queries and M items to (B, H, D) and (M, D)."""
-        return self.queries(queries), self.items(items)
+        if not self._projects_at_once():
+            return self.queries(queries), self.items(items)
+        towers = ((self.query_tower, queries), (self.item_tower, items))
+        projected = project([tower.side(features, self.tables) for tower, features in towers])
+        query_vectors, item_vectors = (
+            tower.layers(*parts) for (tower, _), parts in zip(towers, projected, strict=True)
+        )
+        return query_vectors, item_vectors[:, 0]
+
+    def _projects_at_once(self) -> bool:
+        """Where `project` can do what the encoders would do one by one: float32 in main memory, sparse gradients."""
+        here = all(table.sparse and table.weight.device.type == "cpu" for table in self.tables.values())
+        return here and not torch.is_autocast_enabled("cpu")

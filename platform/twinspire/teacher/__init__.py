@@ -1,1 +1,1 @@
-"""A sentence encoder that teaches the towers before the clicks do: optional, from a local folder, used in `fit` only."""
+"""A sentence encoder that teaches the towers before the clicks do: optional, a local folder, used in `fit` alone."""

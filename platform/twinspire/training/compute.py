@@ -26,8 +26,9 @@ class Compute(nn.Module):
         self.device_kind = torch.device(device).type
         self.in_bfloat16 = use_bfloat16(training, self.device_kind)
         if use_compile(training, self.device_kind):
+            part = "layers" if self.device_kind == "cpu" else "combine"  # on a CPU the projection goes with the look-up
             for tower in (module.query_tower, module.item_tower):
-                tower.combine = torch.compile(tower.combine, dynamic=True)  # type: ignore[method-assign]
+                setattr(tower, part, torch.compile(getattr(tower, part), dynamic=True))
 
     def forward(self, queries: Features, items: Features) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of B queries and M items to (B, H, D) and (M, D), float32."""

@@ -45,9 +45,8 @@ def distil(encoded: Encoded, lessons: Lessons, config: Config) -> tuple[TwoTower
     mean = 0.0
     torch.manual_seed(seed)
     model.train()
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn()
-    ) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns) as bar:
         task = bar.add_task("learn from the teacher", total=steps, note="")
         for step in range(steps):
             loss = pupil.loss(rng)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed
 
+from twinspire.training.rows import distinct_rows
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -41,12 +43,12 @@ class GradientExchange:
             parameter.grad = values.view_as(parameter)
 
     def _exchange_rows(self, tables: list[torch.nn.Parameter]) -> None:
-        grads = [parameter.grad.coalesce() for parameter in tables]  # type: ignore[union-attr]
-        counts = torch.tensor([grad._nnz() for grad in grads], device=grads[0].device)
+        grads = [distinct_rows(parameter.grad) for parameter in tables]  # type: ignore[arg-type]
+        counts = torch.tensor([len(rows) for rows, _ in grads], device=tables[0].device)
         all_counts = self._gather(counts)  # (workers, tables)
         longest = int(all_counts.sum(1).max())
-        rows = _padded(torch.cat([grad.indices()[0] for grad in grads]).int(), longest)
-        values = _padded(torch.cat([grad.values() for grad in grads]) / self.world, longest)
+        rows = _padded(torch.cat([rows for rows, _ in grads]).int(), longest)
+        values = _padded(torch.cat([values for _, values in grads]) / self.world, longest)
         all_rows, all_values = self._gather(rows), self._gather(values)
         sizes = all_counts.tolist()
         for parameter, its_rows, its_values in zip(

@@ -16,6 +16,7 @@ from twinspire.model import (
     softmax_loss,
     to_bags,
 )
+from twinspire.training.adagrad import Adagrad
 from twinspire.training.batches import candidates
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Learner:
         share = torch.from_numpy(clicks / max(float(clicks.sum()), 1e-9)).float()
         self._click_share = share.to(device)
         if optimiser is None:
-            optimiser = torch.optim.Adagrad(model.parameters(), lr=config.training.learning_rate)
+            kind = Adagrad if device == "cpu" else torch.optim.Adagrad
+            optimiser = kind(model.parameters(), lr=config.training.learning_rate)
         self.optimiser = optimiser
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate(steps, config.training.schedule))
 

@@ -1,0 +1,45 @@
+"""The rows of a table's sparse gradient, each once: duplicates add up in one compiled pass, nothing is sorted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+
+
+def distinct_rows(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A sparse gradient of (V, D) as rows (U,), each once, on a CPU in no order, and values (U, D)."""
+    if gradient.device.type != "cpu":
+        gradient = gradient.coalesce()
+        return gradient.indices()[0], gradient.values()
+    rows, values = distinct(gradient._indices().numpy()[0], gradient._values().numpy(), gradient.shape[0])
+    return torch.from_numpy(rows), torch.from_numpy(values)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def distinct(rows: Any, values: Any, table_rows: int) -> Any:
+    """Rows (T,) of a table and their values (T, D) to the distinct rows (U,), by first appearance, and sums (U, D).
+
+    `where` is never initialised: the list of members says whether a row is one. Costs no copy where nothing is twice.
+    """
+    where, members, places = (
+        np.empty(table_rows, np.int64),
+        np.empty(len(rows), np.int64),
+        np.empty(len(rows), np.int64),
+    )
+    count = 0
+    for at in range(len(rows)):
+        row = rows[at]
+        if not (0 <= where[row] < count and members[where[row]] == row):
+            where[row], members[count] = count, row
+            count += 1
+        places[at] = where[row]
+    if count == len(rows):
+        return members, values
+    added = np.zeros((count, values.shape[1]), values.dtype)
+    for at in range(len(rows)):
+        for d in range(values.shape[1]):
+            added[places[at], d] += values[at, d]
+    return members[:count], added
