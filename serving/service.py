@@ -172,7 +172,7 @@ class Service:
         return {"shoppers": [plain(self.bundle, shopper) for shopper in self._samples[:n]]}
 
     def _embed(self, jobs: list[SearchJob]) -> list[Embedded]:
-        """Queries ready for the index, or what is wrong with them; in the event loop, as it is small steps in Python."""
+        """Queries ready for the index, or what is wrong with them; in the event loop: small steps in Python."""
         try:
             return [*self.bundle.ask([job.query for job in jobs])]
         except Exception as error:

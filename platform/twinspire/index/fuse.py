@@ -26,6 +26,7 @@ HALF_LIVES = (3.0, 7.0, 14.0, 30.0)
 MOST_ITEMS = 20_000
 MOST_SCORES = 40_000_000
 LEAST_CASES = 100  # fewer choose nothing
+SLACK = 0.5  # standard errors behind the best that a smaller weight may be: of equals, the vectors lead
 
 
 class RetrievalConfig(BaseModel):
@@ -93,9 +94,12 @@ def _lexical_weight(cases: _Cases, config: RetrievalConfig) -> tuple[float, str]
         return float(config.lexical), "as configured"
     enough = int(cases.unseen.sum()) >= LEAST_CASES
     chosen = cases.unseen if enough else np.ones(len(cases.own), bool)
-    few = _Cases(*(part[chosen] for part in cases[:4]), cases.rows, cases.unseen[chosen])
-    gains = [_reciprocal(few.products + np.float32(w) * few.coverage, few.own).mean() for w in LEXICAL_GRID]
-    return LEXICAL_GRID[int(np.argmax(gains))], f"words by {len(few.own)} of {'new' if enough else 'all'} queries"
+    products, coverage, own = cases.products[chosen], cases.coverage[chosen], cases.own[chosen]
+    found = np.stack([_reciprocal(products + np.float32(weight) * coverage, own) for weight in LEXICAL_GRID])
+    best = found[found.mean(1).argmax()]
+    behind = best - found  # (weights, C)
+    near = behind.mean(1) <= SLACK * behind.std(1) / np.sqrt(len(own))
+    return LEXICAL_GRID[int(near.argmax())], f"words by {len(own)} of {'new' if enough else 'all'} queries"
 
 
 def _memory_weight(

@@ -107,10 +107,10 @@ class HybridIndex:
         return added
 
     def _candidates(self, asked: Asked, near: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        parts = [near[near >= 0], asked.items]
+        parts: list[NDArray[Any]] = [near[near >= 0], asked.items]
         if self.lexical is not None and self.fusion.lexical:
             parts.append(self.lexical.candidates(asked.tokens, k + self.fusion.candidates))
-        return np.unique(np.concatenate(parts, dtype=np.int64))
+        return np.unique(np.concatenate(parts)).astype(np.int64)
 
 
 def share_of(asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:

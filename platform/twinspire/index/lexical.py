@@ -98,7 +98,7 @@ class LexicalIndex:
             found.append(QueryTokens(rows, (idf / max(total, 1e-9)).astype(np.float32)))
         # A script without trigrams, or a query of one sign, has one stream alone.
         spoken = sum(1 for name in self.streams if len(getattr(tokens, name).values)) or 1
-        return [QueryTokens(each.rows, each.weights / spoken) for each in found]
+        return [QueryTokens(each.rows, each.weights / np.float32(spoken)) for each in found]
 
     def coverage(self, query: list[QueryTokens], rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Coverage of a query by these items, (M,) in [0, 1]."""

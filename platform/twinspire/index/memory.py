@@ -69,7 +69,7 @@ class QueryMemory:
         if row is None:
             return _NOTHING
         part = slice(self.items.offsets[row], self.items.offsets[row + 1])
-        return self.items.values[part], self.shares[part]  # type: ignore[return-value]
+        return self.items.values[part], self.shares[part]
 
     def save(self, path: Path) -> None:
         """Write one Parquet file."""

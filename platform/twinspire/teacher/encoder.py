@@ -58,7 +58,7 @@ def encode_texts(
     """
     encode = encoder.encode_document if documents else encoder.encode_query
     cosine = encoder.similarity_fn_name == "cosine"
-    parts = [np.zeros((0, encoder.get_sentence_embedding_dimension()), np.float32)]
+    parts = [np.zeros((0, encoder.get_embedding_dimension()), np.float32)]
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         part = list(texts[start : start + _TEXTS_AT_ONCE])
         parts.append(np.asarray(encode(part, show_progress_bar=False, normalize_embeddings=cosine), np.float32))

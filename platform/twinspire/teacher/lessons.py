@@ -82,7 +82,7 @@ def ask_teacher(encoder: Any, titles: pl.Series, queries: pl.Series, dim: int, s
         task = progress.add_task("ask the teacher", total=len(texts) + len(shown))
         advance = partial(progress.advance, task)
         # Texts of one length side by side need no padding.
-        order = np.argsort([len(text) for text in texts], kind="stable")
+        order: NDArray[np.int64] = np.argsort([len(text) for text in texts], kind="stable")
         said = encode_texts(encoder, [texts[place] for place in order], documents=False, advance=advance)
         text_vectors = np.empty_like(said)
         text_vectors[order] = said
@@ -121,8 +121,8 @@ def _texts(titles: pl.Series, queries: pl.Series, rng: np.random.Generator) -> t
     asked = normalise_column(queries).to_list()
     counted = pl.Series("word", [word for text in (*normal, *asked) for word in set(words(text))], dtype=pl.String)
     frequent = counted.value_counts(sort=True).filter(pl.col("count") >= 2)["word"].head(MOST_WORDS).to_list()
-    order = rng.permutation(np.tile(np.arange(len(normal)), SPANS_A_TITLE))[:SPANS] if normal else []
-    spans = [pseudo_query(normal[place], rng) for place in order]
+    order = rng.permutation(np.tile(np.arange(len(normal)), SPANS_A_TITLE))[:SPANS]
+    spans = [pseudo_query(normal[place], rng) for place in order.tolist()]
     texts = dict.fromkeys([*frequent, *(normalise(text) for text in asked), *spans])
     texts.pop("", None)
     return len(frequent), list(texts)
@@ -130,4 +130,5 @@ def _texts(titles: pl.Series, queries: pl.Series, rng: np.random.Generator) -> t
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return (vectors / lengths).astype(np.float32)
+    unit: NDArray[np.float32] = (vectors / lengths).astype(np.float32)
+    return unit

@@ -74,12 +74,13 @@ def train(
     assert done is not None
     progress = read_progress(done)
     RoundLog(mlflow_uri, run_id).bring(progress.history)
-    models = []
-    for name in (WEIGHTS, SEARCHED):
-        model = new_model(encoded.dictionaries, config.model, seed=0, sparse=False)
-        model.load_state_dict(read_weights(done, name))
-        models.append(model.eval())
-    return Trained(*models, asdict(progress))
+    return Trained(_model(encoded, config, done, WEIGHTS), _model(encoded, config, done, SEARCHED), asdict(progress))
+
+
+def _model(encoded: Encoded, config: Config, checkpoint: Path, name: str) -> TwoTower:
+    model = new_model(encoded.dictionaries, config.model, seed=0, sparse=False)
+    model.load_state_dict(read_weights(checkpoint, name))
+    return model.eval()
 
 
 def _train_until_done(
