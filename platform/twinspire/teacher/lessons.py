@@ -71,7 +71,8 @@ class Lessons:
 def ask_teacher(encoder: Any, titles: pl.Series, queries: pl.Series, dim: int, seed: int) -> Lessons:
     """Let `encoder` (see `load_encoder`) embed titles (n,) and distinct queries, most frequent first; shows progress.
 
-    Its vectors are cut to `dim` by the principal directions of the titles, or filled up with zeros.
+    Its vectors are centred, titles and texts each by their own mean (Mu and Viswanath 2018), and cut to `dim` by the
+    principal directions of the titles, or filled up with zeros.
     """
     rng = np.random.default_rng(seed)
     items = np.sort(rng.permutation(len(titles))[:MOST_TITLES])
@@ -87,6 +88,9 @@ def ask_teacher(encoder: Any, titles: pl.Series, queries: pl.Series, dim: int, s
         text_vectors = np.empty_like(said)
         text_vectors[order] = said
         item_vectors = encode_texts(encoder, shown.to_list(), documents=True, advance=advance)
+    # What all titles have in common, and all queries, says nothing, but makes everything alike.
+    text_vectors -= text_vectors.mean(0)
+    item_vectors -= item_vectors.mean(0)
     directions = principal_directions(item_vectors, dim)
     return Lessons(
         pl.Series("text", texts, dtype=pl.String),
@@ -98,7 +102,7 @@ def ask_teacher(encoder: Any, titles: pl.Series, queries: pl.Series, dim: int, s
 
 
 def principal_directions(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """The `dim` directions (E, dim) in which vectors (M, E) are longest, not centred; zeros where E is less."""
+    """The `dim` directions (E, dim) in which vectors (M, E) are longest, as they are; zeros where E is less."""
     _, directions = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
     kept = directions[:, ::-1][:, :dim]
     return np.pad(kept, ((0, 0), (0, dim - kept.shape[1]))).astype(np.float32)
