@@ -37,7 +37,7 @@ QUERY = [
     "{kind: history, of: category, weights: {purchase: 1}, length: 3}",
     "{kind: history, of: price, weights: {cart: 2, click: 1}, half_life_days: 0.01, length: 4}",
 ]
-SETTINGS = ("model.heads=2", "features.history_length=5", f"features.query=[{', '.join(QUERY)}]")
+SETTINGS = ("log.fill_up_to=0", "model.heads=2", "features.history_length=5", f"features.query=[{', '.join(QUERY)}]")
 EVENTS = ("click", "click", "cart", "purchase", "impression")
 
 

@@ -6,6 +6,8 @@ from pydantic import BaseModel
 
 from twinspire.config import Config, load_config, named_configs
 from twinspire.errors import ConfigError
+from twinspire.index.fuse import RetrievalConfig
+from twinspire.model import ModelConfig
 
 
 def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -43,7 +45,12 @@ def test_the_papers_settings_are_a_named_config() -> None:
 def test_the_papers_towers_are_named_configs_that_differ_in_the_query_features_alone() -> None:
     for name, query in (("dpsr", "text"), ("dpsr-p", "profile"), ("dpsr-h", "history")):
         features = Config().features.model_copy(update={"query": query})
-        assert load_config(name) == Config().model_copy(update={"features": features})
+        wanted = {
+            "features": features,
+            "model": ModelConfig(dim=128),
+            "retrieval": RetrievalConfig(lexical=0, memory=0),
+        }
+        assert load_config(name) == Config().model_copy(update=wanted)
 
 
 def test_settings_come_after_the_file(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from twinspire.evaluation import TrainingClicks, evaluate, judged_pairs
 from twinspire.evaluation import encoder as module
 from twinspire.evaluation.encoder import EncoderSystem
 from twinspire.features.query import Query
+from twinspire.teacher import encoder as encoder_module
 from twinspire.teacher.encoder import load_encoder
 
 transformers = pytest.importorskip("transformers")
@@ -89,7 +90,7 @@ def test_pooling_and_similarity_are_the_folders_own(pooled: Path) -> None:
 
 
 def test_scores_pairs_and_the_best_agree(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TITLES_AT_ONCE", 2)
+    monkeypatch.setattr(encoder_module, "_TEXTS_AT_ONCE", 2)
     monkeypatch.setattr(module, "_PAIRS_AT_ONCE", 2)
     system = EncoderSystem(load_encoder(plain), TITLES)
     queries = ["red", "shoe", "Red ", "no such word"]

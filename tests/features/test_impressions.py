@@ -147,7 +147,7 @@ def test_a_page_by_hand(shop_of: Shop) -> None:
 
 
 def encoded(shop: Dataset, folder: Path, impressions: bool = False, **supervision: object) -> Encoded:
-    log = LogConfig(validation_share=0.25)
+    log = LogConfig(validation_share=0.25, fill_up_to=0)
     return encode(
         shop,
         FeatureConfig(),
@@ -181,7 +181,7 @@ def test_mining_ends_where_the_log_is_cut(shop_of: Shop, tmp_path: Path) -> None
     rows: Rows = []
     for at in range(8):
         rows += page("ac" if at < 4 else "bc", "c", at=1440 * at, session=f"s{at}")
-    log = LogConfig(holdout_days=3.5)
+    log = LogConfig(holdout_days=3.5, fill_up_to=0)
     settings = {"supervision": SupervisionConfig(skipped=0.1), "impressions": True}
     result, _ = encode(shop_of(table(rows)), FeatureConfig(), log, TokeniserConfig(), tmp_path / "e", 0, **settings)
     assert skipped(result, "all") == {0: [0]}

@@ -105,7 +105,7 @@ def test_what_happens_later_or_at_the_same_moment_changes_no_history(log: Frame,
     features = FeatureConfig(query=(NgramBag(), History(of="brand")), item=(NgramBag(), brand))
     for number, rows in enumerate((today, [*given_away, *today])):
         shop, folder = shop_of(log(rows), items=items), tmp_path / str(number)
-        made, positives = encode(shop, features, LogConfig(), TokeniserConfig(), folder, seed=0)
+        made, positives = encode(shop, features, LogConfig(fill_up_to=0), TokeniserConfig(), folder, seed=0)
         bags = made.store.query_features(positives.query, positives.user, positives.stop)["history.brand"]
         for item in ("b", "c"):
             row = next(i for i, row in enumerate(named(positives)) if row[1] == item and row[2] == "u")
@@ -201,7 +201,7 @@ def test_a_positive_of_half_life_age_weighs_half(log: Frame, shop_of: Shop) -> N
 
 
 def encoded(shop: Dataset, folder: Path, **log: object):
-    return encode(shop, FeatureConfig(), LogConfig(**log), TokeniserConfig(), folder / "encoded", seed=0)
+    return encode(shop, FeatureConfig(), LogConfig(fill_up_to=0, **log), TokeniserConfig(), folder / "encoded", seed=0)
 
 
 def test_validation_is_later_than_all_training_rows(log: Frame, shop_of: Shop, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def shop(log: Frame, shop_of: Shop, clicks: int = 40) -> Dataset:
 
 def encoded(source: Dataset, folder: Path, **supervision: object) -> Encoded:
     config = SupervisionConfig(**supervision)
-    tables = (FeatureConfig(), LogConfig(half_life_days=1), TokeniserConfig())
+    tables = (FeatureConfig(), LogConfig(half_life_days=1, fill_up_to=0), TokeniserConfig())
     return encode(source, *tables, folder / "encoded", 0, supervision=config)[0]
 
 

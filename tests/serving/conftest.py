@@ -15,9 +15,11 @@ from pydantic import BaseModel
 from serving.endpoints import application
 from serving.service import Service
 from twinspire.features.query import Event, Shopper
+from twinspire.index.hybrid import Asked
 
 WIDTH = 64
 COLOURS = ("red", "blue", "green", "black", "white")
+NOTHING = np.zeros(0, np.float32)
 THINGS = ("shoes", "lamp", "phone", "mug", "tent", "jacket", "chair", 'tv 32"')
 
 
@@ -54,7 +56,7 @@ class SmallRetriever:
         self._vectors = embed(titles)
         self._titles = dict(zip(self.item_ids, titles, strict=True))
 
-    def embed(self, queries):
+    def ask(self, queries):
         texts = [
             " ".join(
                 [query.text]
@@ -62,9 +64,10 @@ class SmallRetriever:
             )
             for query in queries
         ]
-        return embed(texts)[:, None]  # (B, 1, D)
+        return [Asked(vector[None], [], NOTHING, NOTHING) for vector in embed(texts)]
 
-    def nearest(self, vectors, k):
+    def nearest(self, asked, k):
+        vectors = np.stack([one.vectors for one in asked])
         scores = vectors[:, 0] @ self._vectors.T  # (B, items)
         items = np.full((len(vectors), k), -1, np.int32)
         best = np.zeros((len(vectors), k), np.float32)

@@ -225,22 +225,22 @@ def test_the_request_id_is_the_callers_where_it_is_harmless(call):
         assert (answer.json()["request_id"] == given) is kept
 
 
-@pytest.mark.parametrize("stage", ["embed", "nearest"])
+@pytest.mark.parametrize("stage", ["ask", "nearest"])
 def test_one_failing_search_does_not_fail_its_neighbours(service, retriever, call, caplog, stage):
-    embed, nearest = retriever.embed, retriever.nearest
-    bad = embed([Query("bad")])[0]
+    ask, nearest = retriever.ask, retriever.nearest
+    bad = ask([Query("bad")])[0].vectors
 
-    def sometimes_embed(queries):
+    def sometimes_ask(queries):
         if any(query.text == "bad" for query in queries):
             raise ValueError("no")
-        return embed(queries)
+        return ask(queries)
 
-    def sometimes_nearest(vectors, k):
-        if any((vector == bad).all() for vector in vectors):
+    def sometimes_nearest(asked, k):
+        if any((one.vectors == bad).all() for one in asked):
             raise ValueError("no")
-        return nearest(vectors, k)
+        return nearest(asked, k)
 
-    setattr(retriever, stage, {"embed": sometimes_embed, "nearest": sometimes_nearest}[stage])
+    setattr(retriever, stage, {"ask": sometimes_ask, "nearest": sometimes_nearest}[stage])
 
     async def both():
         return await asyncio.gather(

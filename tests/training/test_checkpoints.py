@@ -16,7 +16,7 @@ def test_the_newest_checkpoint_takes_the_place_of_those_before(tmp_path):
         assert read_progress(newest) == Progress(round=round_, history=[{"round": 1, "x": 0.5}])
         assert read_state(newest)["x"].tolist() == [round_, round_]
         assert {path.name for path in checkpoints.folder.iterdir()} == {"owner", newest.name}
-    checkpoints.finish("a", Progress(phase="done"), {"weight": torch.eye(2)})
+    checkpoints.finish("a", Progress(phase="done"), {"weight": torch.eye(2)}, {"weight": torch.zeros(2)})
     assert torch.equal(read_weights(checkpoints.newest())["weight"], torch.eye(2))
 
 

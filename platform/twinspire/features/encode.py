@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from twinspire.dataset import Dataset
 
 
-THIN = 1_000  # positives; fewer teach less than the titles do
-
-
 @dataclass(frozen=True)
 class EncodedMeta:
     """What the encoded log holds. `trained_until` is the time of its last positive, ISO 8601 UTC.
@@ -112,7 +109,7 @@ def encode(
     supervision = supervision or SupervisionConfig()
     shutil.rmtree(folder, ignore_errors=True)
     positives = read_positives(dataset, log)
-    thin = log.titles if log.titles is not None else len(positives) < THIN
+    thin = len(positives) < log.fill_up_to and not impressions
     learnt = with_titles(positives, item_text(dataset.items, features), seed) if thin else positives
     config = resolve(features, dataset, positives.history_lengths)
     clicks = np.bincount(positives.item, minlength=len(dataset.items))

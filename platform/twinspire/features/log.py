@@ -40,8 +40,8 @@ class LogConfig(BaseModel):
     )
     validation_cap: int = Field(5_000, ge=1, description="validation positives that are looked at")
     half_life_days: float | None = Field(30, gt=0, description="a positive this old weighs half; null: age is ignored")
-    titles: bool | None = Field(
-        None, description="learn from parts of titles as queries too; null: where the log is thin"
+    fill_up_to: int = Field(
+        1_000, ge=0, description="a log of fewer positives is filled up with parts of titles as queries; 0: never"
     )
 
 

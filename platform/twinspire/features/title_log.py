@@ -36,7 +36,7 @@ def title_positives(titles: pl.Series, seed: int) -> Positives:
     column = pl.Series("query", [query for query in asked if query], dtype=pl.String)
     queries = column.unique(maintain_order=True)
     rows = pl.DataFrame({"query": queries}).with_row_index("row")
-    query = pl.DataFrame({"query": column}).join(rows, on="query", maintain_order="left")["row"].to_numpy()
+    query = pl.DataFrame({"query": column}).join(rows, on="query", how="left", maintain_order="left")["row"].to_numpy()
     size = len(column)
     return Positives(
         query=query.astype(np.int32),
@@ -52,15 +52,15 @@ def title_positives(titles: pl.Series, seed: int) -> Positives:
 
 
 def with_titles(positives: Positives, titles: pl.Series, seed: int) -> Positives:
-    """The titles' pseudo-queries, older than everything, and then the log's positives."""
+    """The titles' pseudo-queries, older than everything, then the log's positives, whose queries keep their rows."""
     made = title_positives(titles, seed)
-    queries = pl.concat([made.queries, positives.queries.alias("query")]).unique(maintain_order=True)
+    queries = pl.concat([positives.queries.alias("query"), made.queries]).unique(maintain_order=True)
     rows = pl.DataFrame({"query": queries}).with_row_index("row")
-    asked = pl.DataFrame({"query": positives.queries}).join(rows, on="query", maintain_order="left")["row"].to_numpy()
+    asked = pl.DataFrame({"query": made.queries}).join(rows, on="query", how="left", maintain_order="left")["row"]
     weight = float(positives.weight.mean()) if len(positives) else 1.0
     return replace(
         positives,
-        query=np.concatenate([made.query, asked.astype(np.int32)[positives.query]]),
+        query=np.concatenate([asked.to_numpy().astype(np.int32)[made.query], positives.query]),
         user=np.concatenate([made.user, positives.user]),
         item=np.concatenate([made.item, positives.item]),
         stop=np.concatenate([made.stop, positives.stop]),

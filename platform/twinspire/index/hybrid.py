@@ -77,6 +77,8 @@ class HybridIndex:
 
     def search(self, asked: Sequence[Asked], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
         """The K best items of B queries: scores, item rows and the best heads, (B, K) each; rows are -1 where short."""
+        if not len(asked):
+            return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64), np.zeros((0, k), np.int8)
         vectors = np.stack([each.vectors for each in asked])
         if self.fusion.is_plain:
             return self.vectors.search(vectors, k)

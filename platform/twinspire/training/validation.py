@@ -57,7 +57,7 @@ def validate(
     """Rank each positive's item for its query and shopper. The model is left in training mode if it was."""
     was_training = model.training
     model.eval()
-    rows = candidate_rows(store.n_items, window["item"].to_numpy(), seed)
+    rows = candidate_rows(store.n_items, window["item"].to_numpy(), seed, MAX_ITEMS)
     items = item_vectors(model, store, rows, device)
     target = np.searchsorted(rows, window["item"].to_numpy())
     columns = {name: window[name].to_numpy() for name in ("query", "user", "stop")}
@@ -75,7 +75,7 @@ def validate(
     return ValidationMetrics(float((1 / rank).mean()), float((rank <= 1).mean()), float((rank <= 10).mean()))
 
 
-def candidate_rows(n_items: int, wanted: NDArray[Any], seed: int, most: int = MAX_ITEMS) -> NDArray[Any]:
+def candidate_rows(n_items: int, wanted: NDArray[Any], seed: int, most: int) -> NDArray[Any]:
     """Sorted item rows: all of a catalogue of up to `most`, else a sample with the wanted ones."""
     if n_items <= most:
         return np.arange(n_items)
