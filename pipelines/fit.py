@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from twinspire import cluster, dataset
 from twinspire.bundle import Manifest, Parts, check_target, tidy, write_bundle
+from twinspire.cache import cache_folder
 from twinspire.evaluation.heads import measure_heads
 from twinspire.features.dictionaries import item_text
 from twinspire.features.encode import Encoded, encode
@@ -21,6 +22,7 @@ from twinspire.index.embed import embed_catalogue
 from twinspire.index.fuse import clicked_memory, item_clicks, measure_fusion
 from twinspire.index.lexical import LexicalIndex
 from twinspire.teacher.encoder import load_encoder
+from twinspire.teacher.kept import KeptVectors
 from twinspire.teacher.lessons import Lessons, ask_teacher, fingerprint
 from twinspire.training.build import architecture, new_model
 from twinspire.training.distil import distil
@@ -68,7 +70,8 @@ def fit(
         encoded, positives = _encode(source, config, work)
         check_size(encoded)
         _say_what_there_is(encoded, positives, len(source.items), encoder, console)
-        lessons = _lessons(encoder, source, encoded, positives, config, work.path)
+        kept = KeptVectors(cache_folder() / "teachers" / str(taught_by)[:32])
+        lessons = _lessons(encoder, kept, source, encoded, positives, config)
         with _mlflow_run(source, config, out, work, console) as (uri, run_id):
             job = _Job(source, encoded, positives, lessons, config, work.path, out, uri, run_id, taught_by)
             return _train_and_write(job)
@@ -102,18 +105,20 @@ def _say_what_there_is(encoded: Encoded, positives: Positives, items: int, encod
 
 
 def _lessons(
-    encoder: Any, source: dataset.Dataset, encoded: Encoded, positives: Positives, config: Config, work: Path
+    encoder: Any,
+    kept: KeptVectors,
+    source: dataset.Dataset,
+    encoded: Encoded,
+    positives: Positives,
+    config: Config,
 ) -> Lessons | None:
-    """What the teacher says, asked once: a fit that goes on reads it again."""
-    path = work / "lessons.npz"
+    """What the teacher says of the titles and of the log's queries."""
     if encoder is None:
         return None
-    if not path.exists():
-        titles = item_text(source.items, encoded.dictionaries.config)
-        clicks = np.bincount(positives.query, minlength=len(positives.queries))
-        queries = positives.queries.gather(np.argsort(-clicks, kind="stable"))
-        ask_teacher(encoder, titles, queries, config.model.dim, config.training.seed).save(path)
-    return Lessons.load(path)
+    titles = item_text(source.items, encoded.dictionaries.config)
+    clicks = np.bincount(positives.query, minlength=len(positives.queries))
+    queries = positives.queries.gather(np.argsort(-clicks, kind="stable"))
+    return ask_teacher(encoder, kept, titles, queries, config.model.dim, config.training.seed)
 
 
 def _begin(work: WorkFolder, source: dataset.Dataset, config: Config, taught_by: str | None, console: Console) -> None:

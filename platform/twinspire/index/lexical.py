@@ -70,7 +70,7 @@ class LexicalIndex:
         """`clicks` (n,) of each item break ties."""
         self.dictionaries, self.streams = dictionaries, dict(streams)
         self.size = len(clicks)
-        self._highest = float(np.log1p(self.size))
+        self._highest = np.float32(np.log1p(self.size))
         self._popularity = (np.log1p(clicks) / max(np.log1p(clicks.max(initial=0)), 1e-9)).astype(np.float32)
         self._postings = self.streams["words"].inverted(np.argsort(-self._popularity, kind="stable"))
         self._local = threading.local()
@@ -88,17 +88,13 @@ class LexicalIndex:
     def query(self, text: str) -> list[QueryTokens]:
         """The tokens of a query, by stream."""
         tokens = self.dictionaries.tokeniser.encode_one(text)
-        found = []
-        for name, stream in self.streams.items():
-            bag = getattr(tokens, name)
-            rows = np.unique(self.dictionaries.vocabularies[name].apply(bag).values)
-            idf = np.minimum(stream.idf[rows], self._highest)
-            unknown = len(np.unique(bag.values)) - len(rows)
-            total = float(idf.sum()) + unknown * self._highest
-            found.append(QueryTokens(rows, (idf / max(total, 1e-9)).astype(np.float32)))
+        hashes = [getattr(tokens, name).values for name in self.streams]
         # A script without trigrams, or a query of one sign, has one stream alone.
-        spoken = sum(1 for name in self.streams if len(getattr(tokens, name).values)) or 1
-        return [QueryTokens(each.rows, each.weights / np.float32(spoken)) for each in found]
+        share = np.float32(1 / max(sum(1 for values in hashes if len(values)), 1))
+        return [
+            QueryTokens(*_weigh(values, self.dictionaries.vocabularies[name].remap, stream.idf, self._highest, share))
+            for values, (name, stream) in zip(hashes, self.streams.items(), strict=True)
+        ]
 
     def coverage(self, query: list[QueryTokens], rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Coverage of a query by these items, (M,) in [0, 1]."""
@@ -167,6 +163,28 @@ def _distinct(values: Any, offsets: Any, out_offsets: Any) -> Any:
                 at += 1
         out_offsets[i + 1] = at
     return at
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _weigh(hashes: Any, remap: Any, idf: Any, highest: Any, share: Any) -> Any:
+    """The distinct known tokens of a query, sorted, and their weights: of all tokens' idf, unknown ones' the highest,
+    their part times `share`."""
+    rows, number = np.empty(len(hashes), np.int32), 0
+    total, last = np.float32(0), -1
+    for value in np.sort(hashes):
+        if value == last:
+            continue
+        last = value
+        row = remap[value] if value < len(remap) else 0
+        total += min(idf[row], highest) if row else highest
+        if row:
+            rows[number] = row
+            number += 1
+    rows = np.sort(rows[:number])
+    weights = np.empty(number, np.float32)
+    for place in range(number):
+        weights[place] = share * min(idf[rows[place]], highest) / total
+    return rows, weights
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from twinspire.bundle import Manifest
 from twinspire.bundle.manifest import MANIFEST, sha256
+from twinspire.cache import cache_folder
 from twinspire.errors import BundleError, EnvironmentProblem
 from twinspire.mlflow_client import clear_errors, connect
 from twinspire.registry import flavour
@@ -19,13 +19,6 @@ from twinspire.registry.versions import CHECKSUM, SCHEME, Version, find
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-
-def cache_folder() -> Path:
-    """`TWINSPIRE_CACHE`, else `twinspire` in the user's cache folder (`XDG_CACHE_HOME`, by default `~/.cache`)."""
-    if given := os.environ.get("TWINSPIRE_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twinspire"
 
 
 def fetch(source: str | Path, *, uri: str | None = None, cache: Path | None = None) -> Path:

@@ -16,7 +16,6 @@ import polars as pl
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from twinspire.features.title_log import pseudo_query
-from twinspire.teacher.encoder import encode_texts
 from twinspire.text import normalise, normalise_column
 from twinspire.text.words import words
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from twinspire.teacher.kept import KeptVectors
 
 MOST_TITLES, MOST_QUERIES, MOST_WORDS, SPANS = 200_000, 100_000, 30_000, 40_000
 SPANS_A_TITLE = 4
@@ -42,35 +43,11 @@ class Lessons:
     item_vectors: NDArray[np.float32]
     words: int
 
-    def save(self, path: Path) -> None:
-        """Write one .npz file (no pickle) beside and rename it."""
-        beside = path.with_suffix(".new.npz")
-        np.savez(
-            beside,
-            texts=np.frombuffer("\n".join(self.texts).encode(), np.uint8),
-            text_vectors=self.text_vectors.astype(np.float16),
-            items=self.items,
-            item_vectors=self.item_vectors.astype(np.float16),
-            words=np.array(self.words),
-        )
-        beside.rename(path)
 
-    @classmethod
-    def load(cls, path: Path) -> Lessons:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as held:
-            return cls(
-                pl.Series("text", held["texts"].tobytes().decode().split("\n"), dtype=pl.String),
-                held["text_vectors"].astype(np.float32),
-                held["items"],
-                held["item_vectors"].astype(np.float32),
-                int(held["words"]),
-            )
-
-
-def ask_teacher(encoder: Any, titles: pl.Series, queries: pl.Series, dim: int, seed: int) -> Lessons:
+def ask_teacher(encoder: Any, kept: KeptVectors, titles: pl.Series, queries: pl.Series, dim: int, seed: int) -> Lessons:
     """Let `encoder` (see `load_encoder`) embed titles (n,) and distinct queries, most frequent first; shows progress.
 
+    What is in `kept` is not asked again.
     Its vectors are centred, titles and texts each by their own mean (Mu and Viswanath 2018), and cut to `dim` by the
     principal directions of the titles, or filled up with zeros.
     """
@@ -84,10 +61,10 @@ def ask_teacher(encoder: Any, titles: pl.Series, queries: pl.Series, dim: int, s
         advance = partial(progress.advance, task)
         # Texts of one length side by side need no padding.
         order: NDArray[np.int64] = np.argsort([len(text) for text in texts], kind="stable")
-        said = encode_texts(encoder, [texts[place] for place in order], documents=False, advance=advance)
+        said = kept.encode(encoder, [texts[place] for place in order], documents=False, advance=advance)
         text_vectors = np.empty_like(said)
         text_vectors[order] = said
-        item_vectors = encode_texts(encoder, shown.to_list(), documents=True, advance=advance)
+        item_vectors = kept.encode(encoder, shown.to_list(), documents=True, advance=advance)
     # What all titles have in common, and all queries, says nothing, but makes everything alike.
     text_vectors -= text_vectors.mean(0)
     item_vectors -= item_vectors.mean(0)
@@ -123,8 +100,11 @@ def _texts(titles: pl.Series, queries: pl.Series, rng: np.random.Generator) -> t
     """The number of single words, and all texts: these first, then queries and spans of titles, each once."""
     normal = normalise_column(titles).to_list()
     asked = normalise_column(queries).to_list()
-    counted = pl.Series("word", [word for text in (*normal, *asked) for word in set(words(text))], dtype=pl.String)
-    frequent = counted.value_counts(sort=True).filter(pl.col("count") >= 2)["word"].head(MOST_WORDS).to_list()
+    counted = pl.Series(
+        "word", [word for text in (*normal, *asked) for word in dict.fromkeys(words(text))], dtype=pl.String
+    )
+    often = counted.value_counts().filter(pl.col("count") >= 2).sort("count", "word", descending=[True, False])
+    frequent = often["word"].head(MOST_WORDS).to_list()
     order = rng.permutation(np.tile(np.arange(len(normal)), SPANS_A_TITLE))[:SPANS]
     spans = [pseudo_query(normal[place], rng) for place in order.tolist()]
     texts = dict.fromkeys([*frequent, *(normalise(text) for text in asked), *spans])

@@ -93,6 +93,11 @@ class Vocabulary:
         """V, row 0 included."""
         return len(self.hashes)
 
+    @property
+    def remap(self) -> NDArray[np.int32]:
+        """Row of each hash row up to the largest known one, 0 for unknown ones."""
+        return self._remap
+
     def apply(self, bag: Ragged) -> Ragged:
         """The bag's hash rows as compact int32 rows in [1, V), order kept; unknown ones are dropped."""
         out = np.empty(len(bag.values), np.int32)
