@@ -161,7 +161,8 @@ def _hybrid(
     folder: Path, manifest: Manifest, dictionaries: Dictionaries, index: VectorIndex, items: pl.DataFrame
 ) -> HybridIndex:
     fusion = manifest.fusion
-    vectors: NDArray[np.float32] = np.load(folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False)
+    # A plain array over the memory map: compiled code takes long to find out what a memmap is.
+    vectors: NDArray[np.float32] = np.asarray(np.load(folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
     return HybridIndex(
         vectors=index,
         item_vectors=vectors,

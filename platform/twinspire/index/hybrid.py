@@ -15,6 +15,8 @@ import numba
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from twinspire.index.lexical import cover
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -86,33 +88,38 @@ class HybridIndex:
         scores = np.full((len(asked), k), -np.inf, np.float32)
         rows, heads = np.full((len(asked), k), -1, np.int64), np.zeros((len(asked), k), np.int8)
         for b, each in enumerate(asked):
-            found = self._candidates(each, near[b], k)
-            fused, by = self.scores(each, found)
-            best = np.argsort(-fused, kind="stable")[:k]
-            wide = len(best)
-            scores[b, :wide], rows[b, :wide], heads[b, :wide] = fused[best], found[best], by[best]
+            proposed = self._proposed(each, k)
+            _rank(near[b], proposed, *self._parts(each), scores[b], rows[b], heads[b])
         return scores, rows, heads
 
     def scores(self, asked: Asked, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
         """Scores of these items (M,) for one query, and the head that each comes from."""
         scores, heads = np.empty(len(rows), np.float32), np.empty(len(rows), np.int8)
-        _products(asked.vectors, self.item_vectors, rows, scores, heads)
-        return scores + self.beside(asked, rows), heads
+        _score(rows.astype(np.int64, copy=False), *self._parts(asked), scores, heads)
+        return scores, heads
 
     def beside(self, asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """What words and memory add to the inner product with these items, (M,)."""
-        added = np.zeros(len(rows), np.float32)
-        if self.lexical is not None and self.fusion.lexical:
-            added += np.float32(self.fusion.lexical) * self.lexical.coverage(asked.tokens, rows)
-        if self.fusion.memory:
-            added += np.float32(self.fusion.memory) * share_of(asked, rows)
-        return added
+        nothing = asked._replace(vectors=np.zeros_like(asked.vectors[:1]))
+        return self.scores(nothing, rows)[0]
 
-    def _candidates(self, asked: Asked, near: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        parts: list[NDArray[Any]] = [near[near >= 0], asked.items]
-        if self.lexical is not None and self.fusion.lexical:
-            parts.append(self.lexical.candidates(asked.tokens, k + self.fusion.candidates))
-        return np.unique(np.concatenate(parts)).astype(np.int64)
+    def _proposed(self, asked: Asked, k: int) -> NDArray[np.int32]:
+        """What words propose; memory's items are candidates in any case."""
+        if self.lexical is None or not self.fusion.lexical:
+            return _NOTHING[0]
+        return self.lexical.candidates(asked.tokens, k + self.fusion.candidates)
+
+    def _parts(self, asked: Asked) -> tuple[Any, ...]:
+        """What the compiled loops need of one query and of the index, weights applied."""
+        lexical, memory = self.lexical, np.float32(self.fusion.memory)
+        words: tuple[Any, ...] = _NO_WORDS
+        if lexical is not None and self.fusion.lexical:
+            weight = np.float32(self.fusion.lexical)
+            words = tuple(
+                (tokens.rows, tokens.weights * weight, stream.tokens.values, stream.tokens.offsets)
+                for tokens, stream in zip(asked.tokens, lexical.streams.values(), strict=True)
+            )
+        return asked.vectors, self.item_vectors, words, asked.items, asked.shares * memory
 
 
 def share_of(asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -124,7 +131,7 @@ def share_of(asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _products(queries: Any, items: Any, rows: Any, scores: Any, heads: Any) -> None:
+def products(queries: Any, items: Any, rows: Any, scores: Any, heads: Any) -> None:
     """The largest inner product over heads of queries (H, D) with the items' vectors at `rows` (M,), and its head."""
     for m in range(len(rows)):
         item = items[rows[m]]
@@ -136,4 +143,51 @@ def _products(queries: Any, items: Any, rows: Any, scores: Any, heads: Any) -> N
                 scores[m], heads[m] = product, h
 
 
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _rank(
+    near: Any,
+    proposed: Any,
+    queries: Any,
+    items: Any,
+    words: Any,
+    known: Any,
+    shares: Any,
+    scores: Any,
+    rows: Any,
+    heads: Any,
+) -> None:
+    """The best of all candidates, as many as `scores`, `rows` and `heads` (K,) hold; what is left over stays."""
+    every = np.empty(len(near) + len(proposed) + len(known), np.int64)
+    every[: len(near)] = near
+    every[len(near) : len(near) + len(proposed)] = proposed
+    every[len(near) + len(proposed) :] = known
+    every.sort()
+    number = 0
+    for place in range(len(every)):
+        if every[place] >= 0 and (number == 0 or every[place] != every[number - 1]):
+            every[number] = every[place]
+            number += 1
+    found = every[:number]
+    fused, best = np.empty(number, np.float32), np.empty(number, np.int8)
+    _score(found, queries, items, words, known, shares, fused, best)
+    order = np.argsort(-fused, kind="mergesort")
+    for place in range(min(number, len(scores))):
+        at = order[place]
+        scores[place], rows[place], heads[place] = fused[at], found[at], best[at]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _score(rows: Any, queries: Any, items: Any, words: Any, known: Any, shares: Any, scores: Any, heads: Any) -> None:
+    """Fused scores of items (M,) and the heads of the largest inner product, into `scores` and `heads`."""
+    products(queries, items, rows, scores, heads)
+    for wanted, weights, values, offsets in words:
+        if len(wanted):
+            cover(wanted, weights, values, offsets, rows, scores)
+    for m in range(len(rows)):
+        place = np.searchsorted(known, rows[m])
+        if place < len(known) and known[place] == rows[m]:
+            scores[m] += shares[place]
+
+
 _NOTHING = (np.zeros(0, np.int32), np.zeros(0, np.float32))
+_NO_WORDS = ((*_NOTHING, np.zeros(0, np.int32), np.zeros(1, np.int64)),) * 2

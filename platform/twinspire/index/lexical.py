@@ -101,7 +101,7 @@ class LexicalIndex:
         total = np.zeros(len(rows), np.float32)
         for tokens, stream in zip(query, self.streams.values(), strict=True):
             if len(tokens.rows):
-                _cover(tokens.rows, tokens.weights, stream.tokens.values, stream.tokens.offsets, rows, total)
+                cover(tokens.rows, tokens.weights, stream.tokens.values, stream.tokens.offsets, rows, total)
         return total
 
     def candidates(self, query: list[QueryTokens], count: int) -> NDArray[np.int32]:
@@ -188,7 +188,7 @@ def _weigh(hashes: Any, remap: Any, idf: Any, highest: Any, share: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _cover(wanted: Any, weights: Any, values: Any, offsets: Any, rows: Any, total: Any) -> None:
+def cover(wanted: Any, weights: Any, values: Any, offsets: Any, rows: Any, total: Any) -> None:
     """Add the weights of the `wanted` tokens (sorted) that each item of `rows` has."""
     for m in range(len(rows)):
         at, end = offsets[rows[m]], offsets[rows[m] + 1]
