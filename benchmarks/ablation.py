@@ -8,6 +8,7 @@ queries. Without clicks the arms that only clicks can tell apart are left out.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from benchmarks import report
 from pipelines.evaluate import evaluate_bundle
 from pipelines.fit import fit
 from twinspire import dataset
+from twinspire.bundle import Manifest
+from twinspire.bundle.manifest import MANIFEST
 from twinspire.config import load_config
 from twinspire.evaluation import EvaluationConfig, Report
 
@@ -27,27 +30,38 @@ if TYPE_CHECKING:
 
 WORDS = "[{kind: ngram_bag, stream: words}]"
 TEXT = "[{kind: ngram_bag, stream: words}, {kind: ngram_bag, stream: grams}]"
-ALONE = ("retrieval.lexical=0", "retrieval.memory=0")
 FIRST = "default"
 ARMS: dict[str, tuple[str, ...]] = {
     FIRST: (),
-    "vectors-alone": ALONE,
     "dimension-128": ("model.dim=128",),
     "dimension-64": ("model.dim=64",),
     "no-skip-path": ("model.skip=false",),
 }
 CLICK_ARMS: dict[str, tuple[str, ...]] = {
-    "no-words": ("retrieval.lexical=0",),
-    "no-memory": ("retrieval.memory=0",),
     "no-log-q": ("loss.correction=none",),
     "no-item-id": (f"features.item={TEXT}",),
     "no-trigrams": (f"features.query={WORDS}", "features.item=[{kind: ngram_bag, stream: words}, {kind: id}]"),
     "clicks-of-any-age": ("log.half_life_days=null",),
     "titles-beside-clicks": ("log.fill_up_to=1000000000",),
 }
-TAUGHT: dict[str, tuple[str, ...]] = {"taught": (), "taught-vectors-alone": ALONE}
+TAUGHT: dict[str, tuple[str, ...]] = {"taught": (), "taught-dimension-128": ("model.dim=128",)}
+WITHOUT: dict[str, dict[str, float]] = {  # what needs no fit of its own: a bundle that leaves a part out
+    "no-words": {"lexical": 0.0},
+    "no-memory": {"memory": 0.0},
+    "vectors-alone": {"lexical": 0.0, "memory": 0.0},
+}
 CLICKS = {"all": ("hit@1", "recall@10"), "unseen": ("hit@1", "recall@10"), "no common word": ("recall@10",)}
 JUDGED = ("auc", "auc_within_query", "ndcg@10")
+
+
+def leave_out(bundle: Path, arm: str, parts: dict[str, float]) -> Path:
+    """A copy of a bundle with other weights of words and memory."""
+    folder = bundle.with_name(f"{bundle.name}-{arm}" if bundle.name != FIRST else arm)
+    shutil.copytree(bundle, folder)
+    manifest = Manifest.read(bundle)
+    changed = manifest.model_copy(update={"fusion": manifest.fusion.model_copy(update=parts)})
+    (folder / MANIFEST).write_text(changed.model_dump_json(indent=2))
+    return folder
 
 
 def figures_of(found: Report, arm: str) -> dict[str, dict[str, Any]]:
@@ -94,9 +108,12 @@ def main(data: Path, teacher: Path | None, holdout_days: float, only: tuple[str,
             click.echo(f"arm {arm}", err=True)
             held = (f"log.holdout_days={holdout_days}",) if clicks else ()
             fit(data, bundles[arm], load_config(None, (*held, *settings)), teacher=its_teacher)
-        others = [bundles[arm] for arm in arms if arm != FIRST]
+        for whole in [FIRST, *(["taught"] if "taught" in bundles else [])]:
+            copies = [leave_out(bundles[whole], arm, parts) for arm, parts in WITHOUT.items()]
+            bundles |= {copy.name: copy for copy in copies}
+        others = [folder for arm, folder in bundles.items() if arm != FIRST]
         found = evaluate_bundle(bundles[FIRST], data, EvaluationConfig(), against=others, encoder=teacher)
-    told = {arm: figures_of(found, "model" if arm == FIRST else arm) for arm in arms}
+    told = {arm: figures_of(found, "model" if arm == FIRST else arm) for arm in bundles}
     beside = ["bm25", "query memory", *(["encoder"] if teacher else [])]
     told |= {system: figures_of(found, system) for system in beside}
     show(told)
