@@ -49,6 +49,12 @@ def tiny_bundle(tiny_dataset: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def hybrid_bundle(tiny_dataset: Path) -> Path:
+    """The same with words (0.3) and earlier clicks (0.5) beside the vectors."""
+    return tiny_shop.fit_without_ray(tiny_dataset, tiny_dataset.parent / "hybrid", lexical=0.3, memory=0.5)
+
+
+@pytest.fixture(scope="session")
 def rich(tmp_path_factory: pytest.TempPathFactory) -> "rich_shop.Rich":
     """A bundle with two heads over every kind of column, and what it was made of; see rich_shop."""
     import rich_shop  # here: it imports torch, which tests of other rooms need not wait for
