@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Knowing:
 
     def queries(self, features: Any) -> torch.Tensor:
         rows, offsets = features["words"].rows, features["words"].offsets
-        bags = [tuple(rows[a:b].tolist()) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        bags = [tuple(rows[a:b].tolist()) for a, b in pairwise(offsets)]
         return self.lead * torch.eye(ITEMS)[[self.answers[bag] for bag in bags]][:, None]
 
     def items(self, features: Any) -> torch.Tensor:
