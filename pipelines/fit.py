@@ -180,7 +180,8 @@ def _train_and_write(job: _Job) -> Manifest:
         vectors = embed_catalogue(trained.model, towers, encoded.folder / "store", config.index, job.work)
     probes = query_vectors(trained.model, encoded, PROBES)
     index, spec = build_index(vectors, probes, config.index)
-    lexical = LexicalIndex.build(dictionaries, encoded.store.items, item_clicks(positives, len(vectors)))
+    text = dictionaries.text(item_text(job.source.items, dictionaries.config))  # whatever the item tower reads
+    lexical = LexicalIndex.build(dictionaries, text, item_clicks(positives, len(vectors)))
     searched = None if job.lessons and not encoded.meta.positives else trained.searched
     fusion = measure_fusion(searched, encoded, positives, lexical, config.retrieval, taught=job.lessons is not None)
     summary: dict[str, Any] = {**trained.summary, "teacher": job.taught_by}

@@ -96,3 +96,17 @@ class CommandLine:
             except OSError:
                 continue
         return {process: line for process, line in found.items() if line}
+
+
+def refused(line, data, *settings, options=()):
+    """The lines that fit says when it refuses; nothing else has changed."""
+    before = set(line.folder.iterdir())
+    settings = [part for setting in settings for part in ("--set", setting)]
+    ended = line("fit", "--data", data, "--out", line.folder / "bundle", *settings, *options)
+    assert ended.code == 2, ended.err
+    assert "Traceback" not in ended.err
+    errors = [text for text in ended.err.splitlines() if text.strip()]
+    assert errors[-1].startswith("error: ")
+    assert {path.name for path in set(line.folder.iterdir()) - before} <= {"mlflow.db", "mlartifacts"}
+    assert line.left_running() == []
+    return errors

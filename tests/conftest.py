@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import tiny_encoder
 import tiny_shop
 from hypothesis import settings
 
@@ -46,6 +47,19 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(tiny_dataset: Path) -> Path:
     """A real bundle trained on the tiny shop, without Ray. Not to be written into: copy it to damage it."""
     return tiny_shop.fit_without_ray(tiny_dataset, tiny_dataset.parent / "tiny")
+
+
+@pytest.fixture(scope="session")
+def hybrid_bundle(tiny_dataset: Path) -> Path:
+    """The same with words (0.3) and earlier clicks (0.5) beside the vectors."""
+    return tiny_shop.fit_without_ray(tiny_dataset, tiny_dataset.parent / "hybrid", lexical=0.3, memory=0.5)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a sentence encoder of 16 dimensions that knows six words; see tiny_encoder."""
+    words = ["red", "blue", "green", "shoe", "hat", "mug"]
+    return tiny_encoder.write_encoder(tmp_path_factory.mktemp("encoders") / "plain", words)
 
 
 @pytest.fixture(scope="session")

@@ -75,8 +75,13 @@ def _interactions(items: pl.DataFrame, users: pl.DataFrame, rng: np.random.Gener
     )
 
 
-def fit_without_ray(data: Path, out: Path, settings: tuple[str, ...] = ()) -> Path:
-    """Fit a small model by hand (encode, learn, embed, index) and write the bundle `out`."""
+def fit_without_ray(
+    data: Path, out: Path, settings: tuple[str, ...] = (), *, lexical: float = 0, memory: float = 0
+) -> Path:
+    """Fit a small model by hand (encode, learn, embed, index) and write the bundle `out`.
+
+    `lexical` and `memory` are the weights of words and earlier clicks beside the vectors.
+    """
     import torch
 
     from twinspire import dataset
@@ -84,6 +89,9 @@ def fit_without_ray(data: Path, out: Path, settings: tuple[str, ...] = ()) -> Pa
     from twinspire.config import load_config
     from twinspire.features.encode import encode
     from twinspire.index.build import build_index
+    from twinspire.index.fuse import clicked_memory, item_clicks
+    from twinspire.index.hybrid import Fusion
+    from twinspire.index.lexical import LexicalIndex
     from twinspire.training.build import new_model
     from twinspire.training.validation import item_vectors, query_vectors, validate
 
@@ -101,6 +109,7 @@ def fit_without_ray(data: Path, out: Path, settings: tuple[str, ...] = ()) -> Pa
         vectors = item_vectors(model, store, np.arange(store.n_items)).numpy()
         index, spec = build_index(vectors, query_vectors(model, encoded, 20), config.index)
         found = validate(model, store, encoded.validation, 0)
+        fusion = Fusion(lexical=lexical, memory=memory, half_life_days=30)
         resolved = config.model_copy(update={"features": encoded.dictionaries.config})
         parts = Parts(
             dataset=source,
@@ -114,6 +123,9 @@ def fit_without_ray(data: Path, out: Path, settings: tuple[str, ...] = ()) -> Pa
             config=json.loads(resolved.model_dump_json()),
             training={"best_mrr": found.mrr, "best_round": 3},
             run_id=None,
+            lexical=LexicalIndex.build(encoded.dictionaries, store.items, item_clicks(positives, store.n_items)),
+            memory=clicked_memory(positives, fusion.half_life_days),
+            fusion=fusion,
         )
         with torch.inference_mode():
             write_bundle(parts, out)

@@ -1,4 +1,4 @@
-"""A sentence encoder from a folder: a tiny random BERT, saved as Hugging Face saves it, with and without a pooling."""
+"""A sentence encoder from a folder: the tiny random BERT of tiny_encoder, with and without a pooling."""
 
 import json
 from collections.abc import Callable
@@ -21,25 +21,7 @@ from twinspire.teacher.encoder import load_encoder
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("sentence_transformers")
 
-WORDS = ["red", "blue", "green", "shoe", "hat", "mug"]
 TITLES = pl.Series(["red shoe", "blue shoe", "green hat", None, "red mug"])
-
-
-@pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers with random weights, without a word about pooling."""
-    folder = tmp_path_factory.mktemp("encoders") / "plain"
-    folder.mkdir()
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    tokeniser = transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=16)
-    tokeniser.save_pretrained(folder)
-    torch.manual_seed(0)
-    shape = transformers.BertConfig(
-        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
-    transformers.BertModel(shape).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

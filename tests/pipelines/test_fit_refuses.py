@@ -9,6 +9,7 @@ import mlflow
 import polars as pl
 import pytest
 import torch
+from command import refused
 
 # MLflow, of its own queries
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -24,20 +25,6 @@ def shop(folder, clicks):
     log = {"timestamp": datetime(2026, 1, 1, tzinfo=UTC), "query": "shoe", "item_id": "a", "event": "click"}
     pl.DataFrame([log] * clicks).write_parquet(folder / "interactions.parquet")
     return folder
-
-
-def refused(line, data, *settings):
-    """The line that fit says when it refuses; nothing else has changed."""
-    before = set(line.folder.iterdir())
-    options = [part for setting in settings for part in ("--set", setting)]
-    ended = line("fit", "--data", data, "--out", line.folder / "bundle", *options)
-    assert ended.code == 2, ended.err
-    assert "Traceback" not in ended.err
-    errors = [text for text in ended.err.splitlines() if text.strip()]
-    assert errors[-1].startswith("error: ")
-    assert {path.name for path in set(line.folder.iterdir()) - before} <= {"mlflow.db", "mlartifacts"}
-    assert line.left_running() == []
-    return errors
 
 
 def test_an_unknown_key_of_the_config(line, tiny_dataset):
@@ -70,9 +57,9 @@ def test_an_index_that_faiss_cannot_read(line, tiny_dataset):
     assert "index.factory: 'nonsense'" in said
 
 
-def test_a_log_with_one_click(line, tmp_path):
-    (said,) = refused(line, shop(tmp_path / "shop", 1))
-    assert said == "error: interactions: 1 positives; training needs 2 at the least"
+def test_a_log_with_one_click_that_titles_may_not_fill_up(line, tmp_path):
+    said = refused(line, shop(tmp_path / "shop", 1), "log.fill_up_to=0")[-1]
+    assert said.startswith("error: nothing to learn from: the log has 1 positives, the titles give 0 more")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -109,9 +109,11 @@ def _train_until_done(
 
 def check_size(encoded: Encoded) -> None:
     """Errors: DatasetError where there are neither clicks nor titles to learn from."""
-    if encoded.meta.positives + encoded.meta.titles < MIN_POSITIVES:
+    meta = encoded.meta
+    if meta.positives + meta.titles < MIN_POSITIVES:
         raise DatasetError(
-            "nothing to learn from: the log has no clicks, and no title of the items has a word; give titles or clicks"
+            f"nothing to learn from: the log has {meta.positives} positives, the titles give {meta.titles} more; give "
+            "clicks or titles with words (log.fill_up_to says whether titles count)"
         )
 
 
