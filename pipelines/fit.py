@@ -70,10 +70,8 @@ def fit(
         encoded, positives = _encode(source, config, work)
         check_size(encoded)
         _say_what_there_is(encoded, positives, len(source.items), encoder, console)
-        kept = KeptVectors(cache_folder() / "teachers" / str(taught_by)[:32])
-        lessons = _lessons(encoder, kept, source, encoded, positives, config)
         with _mlflow_run(source, config, out, work, console) as (uri, run_id):
-            job = _Job(source, encoded, positives, lessons, config, work.path, out, uri, run_id, taught_by)
+            job = _Job(source, encoded, positives, encoder, config, work.path, out, uri, run_id, taught_by)
             return _train_and_write(job)
 
 
@@ -83,7 +81,7 @@ class _Job(NamedTuple):
     source: dataset.Dataset
     encoded: Encoded
     positives: Positives
-    lessons: Lessons | None
+    encoder: Any
     config: Config
     work: Path
     out: Path
@@ -104,21 +102,13 @@ def _say_what_there_is(encoded: Encoded, positives: Positives, items: int, encod
         console.print("supervision: " + ", ".join(f"{count:,} {name}" for name, count in supervised.items()))
 
 
-def _lessons(
-    encoder: Any,
-    kept: KeptVectors,
-    source: dataset.Dataset,
-    encoded: Encoded,
-    positives: Positives,
-    config: Config,
-) -> Lessons | None:
+def _lessons(job: _Job) -> Lessons:
     """What the teacher says of the titles and of the log's queries."""
-    if encoder is None:
-        return None
-    titles = item_text(source.items, encoded.dictionaries.config)
-    clicks = np.bincount(positives.query, minlength=len(positives.queries))
-    queries = positives.queries.gather(np.argsort(-clicks, kind="stable"))
-    return ask_teacher(encoder, kept, titles, queries, config.model.dim, config.training.seed)
+    kept = KeptVectors(cache_folder() / "teachers" / str(job.taught_by)[:32])
+    titles = item_text(job.source.items, job.encoded.dictionaries.config)
+    clicks = np.bincount(job.positives.query, minlength=len(job.positives.queries))
+    queries = job.positives.queries.gather(np.argsort(-clicks, kind="stable"))
+    return ask_teacher(job.encoder, kept, titles, queries, job.config.model.dim, job.config.training.seed)
 
 
 def _begin(work: WorkFolder, source: dataset.Dataset, config: Config, taught_by: str | None, console: Console) -> None:
@@ -182,8 +172,9 @@ def _train_and_write(job: _Job) -> Manifest:
     index, spec = build_index(vectors, probes, config.index)
     text = dictionaries.text(item_text(job.source.items, dictionaries.config))  # whatever the item tower reads
     lexical = LexicalIndex.build(dictionaries, text, item_clicks(positives, len(vectors)))
-    searched = None if job.lessons and not encoded.meta.positives else trained.searched
-    fusion = measure_fusion(searched, encoded, positives, lexical, config.retrieval, taught=job.lessons is not None)
+    taught = job.encoder is not None
+    searched = None if taught and not encoded.meta.positives else trained.searched
+    fusion = measure_fusion(searched, encoded, positives, lexical, config.retrieval, taught=taught)
     summary: dict[str, Any] = {**trained.summary, "teacher": job.taught_by}
     if config.model.heads > 1 and len(probes):
         heads = measure_heads(probes, vectors)
@@ -216,7 +207,7 @@ def _train_and_write(job: _Job) -> Manifest:
 def _learn(job: _Job) -> Trained:
     """From the teacher, where there is one, then from the rows; without clicks the teacher is enough."""
     start = None
-    if job.lessons is not None:
+    if job.encoder is not None:
         start = job.work / "start.safetensors"
         model = _taught(job, start)
         if not job.encoded.meta.positives:
@@ -231,8 +222,7 @@ def _learn(job: _Job) -> Trained:
 def _taught(job: _Job, path: Path) -> TwoTower:
     """A model that has learnt the lessons; learnt once, as a fit that goes on reads it again."""
     if not path.exists():
-        assert job.lessons is not None
-        model, loss = distil(job.encoded, job.lessons, job.config)
+        model, loss = distil(job.encoded, _lessons(job), job.config)
         log_metrics(job.uri, job.run_id, {"distil/loss": loss})
         save_file(model.state_dict(), path.with_suffix(".new"))
         path.with_suffix(".new").rename(path)

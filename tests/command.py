@@ -39,7 +39,10 @@ class CommandLine:
         self.folder, self.mark = folder, f"TWINSPIRE_TEST={uuid.uuid4().hex}"
         name, value = self.mark.split("=")
         outside = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
-        self.environment = {key: text for key, text in os.environ.items() if key not in outside} | {name: value}
+        self.environment = {key: text for key, text in os.environ.items() if key not in outside} | {
+            name: value,
+            "TWINSPIRE_CACHE": str(folder.with_name(f"{folder.name}-cache")),
+        }
 
     def start(self, *arguments) -> subprocess.Popen:
         """Start a command; its output goes to out.txt and err.txt beside the folder."""

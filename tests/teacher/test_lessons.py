@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twinspire.teacher import kept as kept_module
 from twinspire.teacher import lessons as module
 from twinspire.teacher.encoder import encode_texts, load_encoder
+from twinspire.teacher.kept import KeptVectors
 from twinspire.teacher.lessons import Lessons, ask_teacher, fingerprint, principal_directions
 from twinspire.text import normalise
 from twinspire.text.words import words
@@ -24,6 +27,11 @@ def encoder(plain: Path) -> Any:
     return load_encoder(plain, device="cpu")
 
 
+def asked(encoder: Any, *arguments: Any, seed: int) -> Lessons:
+    with tempfile.TemporaryDirectory() as folder:
+        return ask_teacher(encoder, KeptVectors(Path(folder)), *arguments, seed=seed)
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -36,18 +44,18 @@ def centred(encoder: Any, texts: list[str], *, documents: bool) -> np.ndarray:
 
 def test_vectors_are_the_encoders_centred_and_of_length_1(encoder: Any) -> None:
     """All products of texts and titles are those of the encoder's own vectors, where no dimension is cut."""
-    lessons = ask_teacher(encoder, TITLES, QUERIES, DIM, seed=0)
+    lessons = asked(encoder, TITLES, QUERIES, DIM, seed=0)
     texts = unit(centred(encoder, lessons.texts.to_list(), documents=False))
     titles = unit(centred(encoder, TITLES.fill_null("").to_list(), documents=True))
     assert lessons.items.tolist() == list(range(len(TITLES)))
-    np.testing.assert_allclose(lessons.text_vectors @ lessons.item_vectors.T, texts @ titles.T, atol=1e-4)
-    np.testing.assert_allclose(lessons.text_vectors @ lessons.text_vectors.T, texts @ texts.T, atol=1e-4)
+    np.testing.assert_allclose(lessons.text_vectors @ lessons.item_vectors.T, texts @ titles.T, atol=2e-3)
+    np.testing.assert_allclose(lessons.text_vectors @ lessons.text_vectors.T, texts @ texts.T, atol=2e-3)
     np.testing.assert_allclose(np.linalg.norm(lessons.text_vectors, axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("dim", [2, 5, DIM + 8])
 def test_dimensions_are_cut_or_filled_up_with_zeros(encoder: Any, dim: int) -> None:
-    lessons = ask_teacher(encoder, TITLES, QUERIES, dim, seed=0)
+    lessons = asked(encoder, TITLES, QUERIES, dim, seed=0)
     for vectors in (lessons.text_vectors, lessons.item_vectors):
         assert vectors.dtype == np.float32
         assert vectors.shape[1] == dim
@@ -55,7 +63,7 @@ def test_dimensions_are_cut_or_filled_up_with_zeros(encoder: Any, dim: int) -> N
         assert (vectors[:, DIM:] == 0).all()
     titles = centred(encoder, TITLES.fill_null("").to_list(), documents=True)
     kept = titles @ np.linalg.svd(titles, full_matrices=False)[2][:dim].T
-    np.testing.assert_allclose(lessons.item_vectors @ lessons.item_vectors.T, unit(kept) @ unit(kept).T, atol=1e-3)
+    np.testing.assert_allclose(lessons.item_vectors @ lessons.item_vectors.T, unit(kept) @ unit(kept).T, atol=3e-3)
 
 
 @given(st.integers(0, 99), st.integers(1, 6), st.integers(1, 9))
@@ -66,12 +74,12 @@ def test_principal_directions_are_those_of_the_svd(seed: int, width: int, dim: i
     _, lengths, rows = np.linalg.svd(vectors, full_matrices=False)
     kept = rows[:dim].T
     assert (directions[:, width:] == 0).all()
-    np.testing.assert_allclose(np.abs((kept * directions[:, :width]).sum(0)), 1, atol=1e-3)
+    np.testing.assert_allclose(np.abs((kept * directions[:, :width]).sum(0)), 1, atol=3e-3)
     np.testing.assert_allclose(np.linalg.norm(vectors @ directions, axis=0)[:width], lengths[:dim], rtol=1e-3)
 
 
 def test_texts_are_unique_and_the_frequent_words_come_first(encoder: Any) -> None:
-    lessons = ask_teacher(encoder, TITLES, QUERIES, DIM, seed=0)
+    lessons = asked(encoder, TITLES, QUERIES, DIM, seed=0)
     texts = lessons.texts.to_list()
     assert len(set(texts)) == len(texts) == len(lessons.text_vectors)
     # Of titles and queries: red and shoe and hat in 3, blue and mug in 2, green in one alone.
@@ -90,33 +98,47 @@ def test_a_sample_of_a_large_catalogue_and_the_first_queries(encoder: Any, monke
     monkeypatch.setattr(module, "MOST_TITLES", 4)
     monkeypatch.setattr(module, "MOST_QUERIES", 1)
     titles = pl.Series([f"red {'hat ' * n}" for n in range(1, 9)])
-    lessons = ask_teacher(encoder, titles, pl.Series(["mug", "blue green"]), DIM, seed=0)
+    lessons = asked(encoder, titles, pl.Series(["mug", "blue green"]), DIM, seed=0)
     assert len(lessons.items) == len(lessons.item_vectors) == 4
     assert lessons.items.tolist() == sorted(set(lessons.items.tolist()))
     own = unit(centred(encoder, titles.gather(lessons.items).to_list(), documents=True))
-    np.testing.assert_allclose(lessons.item_vectors @ lessons.item_vectors.T, own @ own.T, atol=1e-3)
+    np.testing.assert_allclose(lessons.item_vectors @ lessons.item_vectors.T, own @ own.T, atol=3e-3)
     assert "mug" in lessons.texts
     assert "blue green" not in lessons.texts
 
 
-def test_lessons_are_as_they_were_after_saving(encoder: Any, tmp_path: Path) -> None:
-    """To half precision; also with a line feed in a title and a query in Chinese."""
+def test_a_text_is_asked_once(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a line feed in a title and a query in Chinese; in parts, so that a killed fit loses the last alone."""
+    monkeypatch.setattr(kept_module, "KEEP_EVERY", 2)
+    encoder, told = load_encoder(plain, device="cpu"), []
+    for name in ("encode_query", "encode_document"):
+        monkeypatch.setattr(encoder, name, _listened(getattr(encoder, name), told))
+    kept = KeptVectors(tmp_path / "kept")
     queries = pl.Series(["手机\n壳", "red\r\nhat", "a\u2028b"])
-    lessons = ask_teacher(encoder, TITLES, queries, 7, seed=0)
-    lessons.save(tmp_path / "lessons.npz")
-    assert [path.name for path in tmp_path.iterdir()] == ["lessons.npz"]
-    loaded = Lessons.load(tmp_path / "lessons.npz")
-    assert loaded.texts.to_list() == lessons.texts.to_list()
-    assert {"手机 壳", "red hat", "a b"} <= set(loaded.texts)
-    assert loaded.words == lessons.words
-    np.testing.assert_array_equal(loaded.items, lessons.items)
-    for ours, theirs in ((loaded.text_vectors, lessons.text_vectors), (loaded.item_vectors, lessons.item_vectors)):
-        assert ours.dtype == np.float32
-        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    first = ask_teacher(encoder, kept, TITLES, queries, 7, seed=0)
+    assert len(told) > 0
+    told.clear()
+    again = ask_teacher(encoder, KeptVectors(tmp_path / "kept"), TITLES, queries, 7, seed=0)
+    assert told == []
+    assert {"手机 壳", "red hat", "a b"} <= set(again.texts)
+    np.testing.assert_array_equal(first.text_vectors, again.text_vectors)
+    np.testing.assert_array_equal(first.item_vectors, again.item_vectors)
+    ask_teacher(encoder, kept, pl.concat([TITLES, pl.Series(["new mug"])]), queries, 7, seed=0)
+    assert told.count("new mug") >= 1
+    assert "Red  shoe" not in told
+    assert all(path.suffix == ".parquet" for path in (tmp_path / "kept").iterdir())
+
+
+def _listened(encode: Any, told: list[str]) -> Any:
+    def listened(texts: list[str], **options: Any) -> Any:
+        told.extend(texts)
+        return encode(texts, **options)
+
+    return listened
 
 
 def test_the_same_seed_asks_the_same(encoder: Any) -> None:
-    first, second, other = (ask_teacher(encoder, TITLES, QUERIES, DIM, seed=seed) for seed in (0, 0, 1))
+    first, second, other = (asked(encoder, TITLES, QUERIES, DIM, seed=seed) for seed in (0, 0, 1))
     assert first.texts.to_list() == second.texts.to_list() != other.texts.to_list()
     np.testing.assert_array_equal(first.text_vectors, second.text_vectors)
 
