@@ -55,7 +55,7 @@ class Run:
     def train(self):
         """Train; gives the summary."""
         uri, self.run_id = start_run("ray", "test", {}, {})
-        return train(self.encoded, self.config, self.folder / "train", mlflow_uri=uri, run_id=self.run_id)[1]
+        return train(self.encoded, self.config, self.folder / "train", mlflow_uri=uri, run_id=self.run_id).summary
 
     @property
     def store(self):
