@@ -61,7 +61,7 @@ def test_training_goes_on_when_there_is_capacity_again(two_nodes, tiny_dataset, 
     with ThreadPoolExecutor(1) as beside:  # Ray starts nodes in the main thread only
         training = beside.submit(train, encoded, config, storage, mlflow_uri=uri, run_id=run_id)
         lose(*two_nodes, storage / "checkpoints")
-        _, summary = training.result(WITHIN_S)
+        summary = training.result(WITHIN_S).summary
     assert summary["phase"] == "done"
     assert summary["steps"] == ROUNDS * (encoded.meta.rows["training"] // 8)
     assert len(list(storage.glob("train-*"))) >= 2, "the workers were started again"
