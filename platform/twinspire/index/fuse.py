@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,16 +29,20 @@ LEAST_CASES = 100  # fewer choose nothing
 SLACK = 0.5  # standard errors behind the best that a smaller weight may be: of equals, the vectors lead
 
 
+Weight = Annotated[float, Field(ge=0, le=100)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
+
+
 class RetrievalConfig(BaseModel):
     """What counts beside the vectors when items are ranked. `auto` is measured where the log is long enough."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lexical: Literal["auto"] | float = Field("auto", description="weight of the words in common; 0: vectors alone")
+    lexical: Literal["auto"] | Weight = Field("auto", description="weight of the words in common; 0: vectors alone")
     lexical_default: float = Field(0.7, ge=0, description="auto where nothing can be measured")
     lexical_taught: float = Field(0.1, ge=0, description="the same, of a model that had a teacher")
-    memory: Literal["auto"] | float = Field("auto", description="weight of earlier clicks for the same query; 0: none")
-    half_life_days: Literal["auto"] | float = Field("auto", description="a remembered click this old weighs half")
+    memory: Literal["auto"] | Weight = Field("auto", description="weight of earlier clicks for the same query; 0: none")
+    half_life_days: Literal["auto"] | Days = Field("auto", description="a remembered click this old weighs half")
     candidates: int = Field(100, ge=1, le=10_000, description="items beyond K that each part proposes")
 
 

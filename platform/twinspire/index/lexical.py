@@ -29,8 +29,8 @@ _POPULARITY = 1e-3  # of idf: among items with the same tokens the most clicked 
 
 
 class QueryTokens(NamedTuple):
-    """The distinct tokens of one query in one stream: sorted `rows` (T,), their `weights` (T,), adding up to 1 less the
-    share of tokens that no item has."""
+    """The distinct tokens of one query in one stream: sorted `rows` (T,), and their `weights` (T,), which over all
+    streams add up to 1, less those of tokens that are in no vocabulary."""
 
     rows: NDArray[np.int32]
     weights: NDArray[np.float32]
@@ -66,13 +66,21 @@ class Stream:
 class LexicalIndex:
     """The catalogue's tokens. Immutable but for scratch memory of each thread: may be shared between threads."""
 
-    def __init__(self, dictionaries: Dictionaries, streams: Mapping[str, Stream], clicks: NDArray[np.integer]) -> None:
-        """`clicks` (n,) of each item break ties."""
+    def __init__(
+        self,
+        dictionaries: Dictionaries,
+        streams: Mapping[str, Stream],
+        clicks: NDArray[np.integer],
+        postings: Ragged | None = None,
+    ) -> None:
+        """`clicks` (n,) of each item break ties; `postings` (V,) are the items of each word, made where not given."""
         self.dictionaries, self.streams = dictionaries, dict(streams)
         self.size = len(clicks)
         self._highest = np.float32(np.log1p(self.size))
         self._popularity = (np.log1p(clicks) / max(np.log1p(clicks.max(initial=0)), 1e-9)).astype(np.float32)
-        self._postings = self.streams["words"].inverted(np.argsort(-self._popularity, kind="stable"))
+        if postings is None:
+            postings = self.streams["words"].inverted(np.argsort(-self._popularity, kind="stable"))
+        self._postings = postings
         self._local = threading.local()
 
     @classmethod
@@ -135,20 +143,21 @@ class LexicalIndex:
         return self._local.scores, self._local.touched
 
     def save(self, folder: Path) -> None:
-        """Write each stream's tokens and idf into a new folder."""
+        """Write each stream's tokens and idf, and the words' postings, into a new folder."""
         folder.mkdir()
+        self._postings.save(folder / "postings")
         for name, stream in self.streams.items():
             stream.tokens.save(folder / name)
             np.save(folder / f"{name}.idf.npy", stream.idf, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path, dictionaries: Dictionaries, clicks: NDArray[np.integer]) -> LexicalIndex:
-        """Read what `save` wrote; the tokens are memory-mapped."""
+        """Read what `save` wrote, memory-mapped."""
         streams = {
             name: Stream(Ragged.load(folder / name), np.load(folder / f"{name}.idf.npy", allow_pickle=False))
             for name in dictionaries.vocabularies
         }
-        return cls(dictionaries, streams, clicks)
+        return cls(dictionaries, streams, clicks, Ragged.load(folder / "postings"))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
