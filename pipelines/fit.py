@@ -19,7 +19,7 @@ from twinspire.features.encode import Encoded, encode
 from twinspire.features.log import read_positives
 from twinspire.index.build import build_index, check_factory
 from twinspire.index.embed import embed_catalogue
-from twinspire.index.fuse import clicked_memory, item_clicks, measure_fusion
+from twinspire.index.fuse import clicked_memory, measure_fusion
 from twinspire.index.lexical import LexicalIndex
 from twinspire.teacher.encoder import load_encoder
 from twinspire.teacher.kept import KeptVectors
@@ -93,10 +93,10 @@ class _Job(NamedTuple):
 def _say_what_there_is(encoded: Encoded, positives: Positives, items: int, encoder: object, console: Console) -> None:
     meta = encoded.meta
     console.print(f"{meta.positives:,} positives of {len(positives.queries):,} queries over {items:,} items")
-    if meta.titles and not (encoder and not meta.positives):
-        console.print(f"few clicks: parts of titles serve as {meta.titles:,} more queries")
-    if meta.titles and encoder and not meta.positives:
+    if encoder and not meta.positives:
         console.print("no clicks: the towers learn from the teacher alone")
+    elif meta.titles:
+        console.print(f"few clicks: parts of titles serve as {meta.titles:,} more queries")
     supervised = {name: count for name, count in meta.supervision.items() if count}
     if supervised:
         console.print("supervision: " + ", ".join(f"{count:,} {name}" for name, count in supervised.items()))
@@ -171,7 +171,7 @@ def _train_and_write(job: _Job) -> Manifest:
     probes = query_vectors(trained.model, encoded, PROBES)
     index, spec = build_index(vectors, probes, config.index)
     text = dictionaries.text(item_text(job.source.items, dictionaries.config))  # whatever the item tower reads
-    lexical = LexicalIndex.build(dictionaries, text, item_clicks(positives, len(vectors)))
+    lexical = LexicalIndex.build(dictionaries, text, positives.item_clicks(len(vectors)))
     taught = job.encoder is not None
     searched = None if taught and not encoded.meta.positives else trained.searched
     fusion = measure_fusion(searched, encoded, positives, lexical, config.retrieval, taught=taught)

@@ -89,7 +89,7 @@ def fit_without_ray(
     from twinspire.config import load_config
     from twinspire.features.encode import encode
     from twinspire.index.build import build_index
-    from twinspire.index.fuse import clicked_memory, item_clicks
+    from twinspire.index.fuse import clicked_memory
     from twinspire.index.hybrid import Fusion
     from twinspire.index.lexical import LexicalIndex
     from twinspire.training.build import new_model
@@ -123,7 +123,7 @@ def fit_without_ray(
             config=json.loads(resolved.model_dump_json()),
             training={"best_mrr": found.mrr, "best_round": 3},
             run_id=None,
-            lexical=LexicalIndex.build(encoded.dictionaries, store.items, item_clicks(positives, store.n_items)),
+            lexical=LexicalIndex.build(encoded.dictionaries, store.items, positives.item_clicks(store.n_items)),
             memory=clicked_memory(positives, fusion.half_life_days),
             fusion=fusion,
         )

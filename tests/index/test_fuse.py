@@ -20,7 +20,6 @@ from twinspire.index.fuse import (
     MEMORY_GRID,
     RetrievalConfig,
     clicked_memory,
-    item_clicks,
     measure_fusion,
 )
 from twinspire.index.hybrid import Fusion
@@ -51,7 +50,7 @@ class Planted:
         )
         self.encoded: Encoded = made[0]
         self.positives: Positives = made[1]
-        clicks = item_clicks(self.positives, ITEMS)
+        clicks = self.positives.item_clicks(ITEMS)
         self.lexical = LexicalIndex.build(self.encoded.dictionaries, self.encoded.store.items, clicks)
 
     def measure(self, model: Any, *, taught: bool = False, **config: Any) -> Fusion:
@@ -208,4 +207,4 @@ def test_the_memory_of_a_whole_log_has_its_validation_too(planted: Callable[...,
     assert items.tolist() == [1, 2]
     assert shares.tolist() == pytest.approx([0.25 / 1.75, 0.5 / 1.75])
     assert memory.of("c")[1].tolist() == pytest.approx([2 / 3])
-    assert item_clicks(positives, 5).tolist() == [0, 1, 1, 2, 0]
+    assert positives.item_clicks(5).tolist() == [0, 1, 1, 2, 0]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinspire.index.memory import FORGOTTEN, QueryMemory, age_in_days
+from twinspire.features.log import age_in_days
+from twinspire.index.memory import FORGOTTEN, QueryMemory
 
 CLICKS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 40)), max_size=30)
 NAMES = ["mug", "red mug", "手机壳", "lamp"]

@@ -114,7 +114,7 @@ def _manifest(parts: Parts, name: str, tokeniser: Tokeniser, folder: Path) -> Ma
 def _items(parts: Parts) -> pl.DataFrame:
     """What is shown of an item, and its clicks in training."""
     items = parts.dataset.items
-    clicks = np.bincount(parts.positives.item, minlength=len(items)).astype(np.int64)
+    clicks = parts.positives.item_clicks(len(items))
     return items.select([column for column in SHOWN if column in items.columns]).with_columns(
         pl.Series("clicks", clicks)
     )

@@ -112,7 +112,7 @@ def encode(
     thin = len(positives) < log.fill_up_to and not impressions
     learnt = with_titles(positives, item_text(dataset.items, features), seed) if thin else positives
     config = resolve(features, dataset, positives.history_lengths)
-    clicks = np.bincount(positives.item, minlength=len(dataset.items))
+    clicks = positives.item_clicks(len(dataset.items))
     min_count = next((feature.min_count for feature in config.item if isinstance(feature, Id)), 1)
     ids, id_rows = id_bags(clicks, min_count)
     labels = Labels.read(dataset, learnt.queries, supervision)

@@ -16,7 +16,7 @@ import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from twinspire.errors import DatasetError
-from twinspire.features.history import KINDS, Events
+from twinspire.features.history import DAY, KINDS, Events
 from twinspire.text import normalise_column
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class Positives:
     def __len__(self) -> int:
         return len(self.query)
 
+    def item_clicks(self, items: int) -> NDArray[np.int64]:
+        """Positives of each of so many items, (n,)."""
+        return np.bincount(self.item, minlength=items).astype(np.int64)
+
     @property
     def history_lengths(self) -> NDArray[np.int64]:
         """Number of earlier events of each positive, (P,)."""
@@ -81,11 +85,11 @@ def read_positives(dataset: Dataset, config: LogConfig) -> Positives:
     """
     log = _collect(dataset, config)
     users = _user_ids(dataset, log)
-    log = _numbered(log, "item_id", dataset.items["item_id"], "item")
-    log = _numbered(log, "user_id", users, "user")
+    log = numbered(log, "item_id", dataset.items["item_id"], "item")
+    log = numbered(log, "user_id", users, "user")
     frame = log.filter("positive")
     queries = frame["query"].unique(maintain_order=True)
-    frame = _numbered(frame, "query", queries, "query_row")
+    frame = numbered(frame, "query", queries, "query_row")
     events = _events(log.filter(pl.col("user") >= 0), len(users))
     user = frame["user"].to_numpy()
     time = frame["timestamp"].dt.epoch("us").to_numpy()
@@ -157,7 +161,7 @@ def _collect(dataset: Dataset, config: LogConfig) -> pl.DataFrame:
     return frame
 
 
-def _numbered(frame: pl.DataFrame, column: str, values: pl.Series, name: str) -> pl.DataFrame:
+def numbered(frame: pl.DataFrame, column: str, values: pl.Series, name: str) -> pl.DataFrame:
     """The frame with `name`, i32: the row in `values` of each value of a column; -1 where it is null."""
     rows = pl.DataFrame({column: values}).with_row_index(name).cast({name: pl.Int32})
     return frame.join(rows, on=column, how="left", maintain_order="left").with_columns(pl.col(name).fill_null(-1))
@@ -200,6 +204,11 @@ def _stops(events: Events, user: NDArray[np.int32], searched: NDArray[np.int64])
 def _weights(time: NDArray[np.int64], half_life_days: float | None) -> NDArray[np.float32]:
     if half_life_days is None or len(time) == 0:
         return np.ones(len(time), np.float32)
-    age_days = (time.max() - time) / 86_400e6
-    weights: NDArray[np.float32] = np.exp2(-age_days / half_life_days).astype(np.float32)
+    weights: NDArray[np.float32] = np.exp2(-age_in_days(time) / half_life_days).astype(np.float32)
     return weights
+
+
+def age_in_days(time: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Age of clicks, from their times in microseconds, against the last of them."""
+    age: NDArray[np.float64] = (time.max(initial=0) - time) / DAY
+    return age

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from twinspire.features.history import Events
-from twinspire.features.log import Positives
+from twinspire.features.log import Positives, numbered
 from twinspire.text import normalise
 from twinspire.text.words import word_spans
 
@@ -35,11 +35,9 @@ def title_positives(titles: pl.Series, seed: int) -> Positives:
     kept = np.array([bool(query) for query in asked], bool)
     column = pl.Series("query", [query for query in asked if query], dtype=pl.String)
     queries = column.unique(maintain_order=True)
-    rows = pl.DataFrame({"query": queries}).with_row_index("row")
-    query = pl.DataFrame({"query": column}).join(rows, on="query", how="left", maintain_order="left")["row"].to_numpy()
     size = len(column)
     return Positives(
-        query=query.astype(np.int32),
+        query=numbered(column.to_frame(), "query", queries, "row")["row"].to_numpy(),
         user=np.full(size, -1, np.int32),
         item=chosen[kept].astype(np.int32),
         stop=np.zeros(size, np.int64),
@@ -55,12 +53,11 @@ def with_titles(positives: Positives, titles: pl.Series, seed: int) -> Positives
     """The titles' pseudo-queries, older than everything, then the log's positives, whose queries keep their rows."""
     made = title_positives(titles, seed)
     queries = pl.concat([positives.queries.alias("query"), made.queries]).unique(maintain_order=True)
-    rows = pl.DataFrame({"query": queries}).with_row_index("row")
-    asked = pl.DataFrame({"query": made.queries}).join(rows, on="query", how="left", maintain_order="left")["row"]
+    asked = numbered(made.queries.to_frame(), "query", queries, "row")["row"].to_numpy()
     weight = float(positives.weight.mean()) if len(positives) else 1.0
     return replace(
         positives,
-        query=np.concatenate([asked.to_numpy().astype(np.int32)[made.query], positives.query]),
+        query=np.concatenate([asked[made.query], positives.query]),
         user=np.concatenate([made.user, positives.user]),
         item=np.concatenate([made.item, positives.item]),
         stop=np.concatenate([made.stop, positives.stop]),

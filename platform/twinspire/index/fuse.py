@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from twinspire.features.log import age_in_days
 from twinspire.index.hybrid import Asked, Fusion, share_of
-from twinspire.index.memory import QueryMemory, age_in_days
+from twinspire.index.memory import QueryMemory
 from twinspire.model import best_head, to_bags
 from twinspire.training.validation import candidate_rows, item_vectors
 
@@ -167,8 +168,3 @@ def clicked_memory(positives: Positives, half_life_days: float) -> QueryMemory:
     """The memory of a whole log."""
     age = age_in_days(positives.time)
     return QueryMemory.build(positives.queries, positives.query, positives.item, age, half_life_days)
-
-
-def item_clicks(positives: Positives, items: int) -> NDArray[np.int64]:
-    """Clicks of each item, (n,)."""
-    return np.bincount(positives.item, minlength=items).astype(np.int64)

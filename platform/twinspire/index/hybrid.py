@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from twinspire.index.lexical import cover
+from twinspire.index.memory import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,7 @@ class HybridIndex:
             Asked(
                 each,
                 self.lexical.query(text) if self.lexical else [],
-                *(self.memory.of(text) if self.memory else _NOTHING),
+                *(self.memory.of(text) if self.memory else NOTHING),
             )
             for text, each in zip(texts, vectors, strict=True)
         ]
@@ -100,13 +101,15 @@ class HybridIndex:
 
     def beside(self, asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """What words and memory add to the inner product with these items, (M,)."""
-        nothing = asked._replace(vectors=np.zeros_like(asked.vectors[:1]))
-        return self.scores(nothing, rows)[0]
+        added = np.float32(self.fusion.memory) * share_of(asked, rows)
+        if self.lexical is not None and self.fusion.lexical:
+            added += np.float32(self.fusion.lexical) * self.lexical.coverage(asked.tokens, rows)
+        return added
 
     def _proposed(self, asked: Asked, k: int) -> NDArray[np.int32]:
         """What words propose; memory's items are candidates in any case."""
         if self.lexical is None or not self.fusion.lexical:
-            return _NOTHING[0]
+            return NOTHING[0]
         return self.lexical.candidates(asked.tokens, k + self.fusion.candidates)
 
     def _parts(self, asked: Asked) -> tuple[Any, ...]:
@@ -189,5 +192,4 @@ def _score(rows: Any, queries: Any, items: Any, words: Any, known: Any, shares: 
             scores[m] += shares[place]
 
 
-_NOTHING = (np.zeros(0, np.int32), np.zeros(0, np.float32))
-_NO_WORDS = ((*_NOTHING, np.zeros(0, np.int32), np.zeros(1, np.int64)),) * 2
+_NO_WORDS = ((*NOTHING, np.zeros(0, np.int32), np.zeros(1, np.int64)),) * 2

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORGOTTEN = 0.05  # a query whose clicks weigh less than this together is not kept
-_DAY = 86_400e6
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class QueryMemory:
         """Items (M,), in order of their rows, and their shares of what was clicked for this query."""
         row = self._rows.get(normalise(text))
         if row is None:
-            return _NOTHING
+            return NOTHING
         part = slice(self.items.offsets[row], self.items.offsets[row + 1])
         return self.items.values[part], self.shares[part]
 
@@ -86,10 +85,4 @@ class QueryMemory:
         return cls(kept["query"], items, pairs["share"].to_numpy())
 
 
-def age_in_days(time: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Age of clicks, from their times in microseconds, against the last of them."""
-    age: NDArray[np.float64] = (time.max(initial=0) - time) / _DAY
-    return age
-
-
-_NOTHING = (np.zeros(0, np.int32), np.zeros(0, np.float32))
+NOTHING = (np.zeros(0, np.int32), np.zeros(0, np.float32))

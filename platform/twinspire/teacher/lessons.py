@@ -91,8 +91,7 @@ def fingerprint(folder: Path) -> str:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
-            while chunk := file.read(1 << 22):
-                digest.update(chunk)
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 

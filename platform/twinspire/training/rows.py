@@ -8,6 +8,8 @@ import numba
 import numpy as np
 import torch
 
+from twinspire.model.kernels import number
+
 
 def distinct_rows(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A sparse gradient of (V, D) as rows (U,), each once, on a CPU in no order, and values (U, D)."""
@@ -22,24 +24,14 @@ def distinct_rows(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def distinct(rows: Any, values: Any, table_rows: int) -> Any:
     """Rows (T,) of a table and their values (T, D) to the distinct rows (U,), by first appearance, and sums (U, D).
 
-    `where` is never initialised: the list of members says whether a row is one. Costs no copy where nothing is twice.
+    Costs no copy where nothing is twice.
     """
-    where, members, places = (
-        np.empty(table_rows, np.int64),
-        np.empty(len(rows), np.int64),
-        np.empty(len(rows), np.int64),
-    )
-    count = 0
-    for at in range(len(rows)):
-        row = rows[at]
-        if not (0 <= where[row] < count and members[where[row]] == row):
-            where[row], members[count] = count, row
-            count += 1
-        places[at] = where[row]
+    members, places = number(rows, table_rows)
+    count = len(members)
     if count == len(rows):
         return members, values
     added = np.zeros((count, values.shape[1]), values.dtype)
     for at in range(len(rows)):
         for d in range(values.shape[1]):
             added[places[at], d] += values[at, d]
-    return members[:count], added
+    return members, added
