@@ -28,8 +28,9 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# Two at a time: most of a long test is waiting for processes to start. A file's tests stay together.
 test: lint types
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)

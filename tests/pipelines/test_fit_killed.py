@@ -23,6 +23,7 @@ WITHIN_S = 600
 OTHERS = {"mlflow.db", "mlartifacts", "bundle"}
 # Marks of the processes' command lines; Ray names its workers by the actor they run.
 WORKER, CONTROLLER = "RayTrainWorker", "TrainController"
+SMALL = ("model.dim=16", "model.hidden=16", "training.batch_size=2")
 SEED_NOISE = 0.03  # three standard deviations of the difference of two seeds' best MRR on this market
 
 
@@ -123,8 +124,9 @@ class Fit:
         return manifest
 
 
+@pytest.mark.slow
 def test_a_killed_worker_a_killed_driver_and_ctrl_c(line, tiny_dataset):
-    fit = Fit(line, tiny_dataset, "training.batch_size=2", "training.rounds=6", "training.checkpoint_minutes=0.01")
+    fit = Fit(line, tiny_dataset, *SMALL, "training.rounds=6", "training.checkpoint_minutes=0.01")
     fit.start()
     fit.wait_for("train/checkpoints/[0-9]*")
     assert fit.kill(WORKER)
@@ -147,9 +149,9 @@ def test_a_killed_worker_a_killed_driver_and_ctrl_c(line, tiny_dataset):
 
 
 def test_two_fits_into_one_target(line, tiny_dataset):
-    fit = Fit(line, tiny_dataset, "training.batch_size=2", "training.rounds=40")
+    fit = Fit(line, tiny_dataset, *SMALL, "training.rounds=40")
     fit.start()
-    fit.wait_for("train/progress.json")
+    fit.wait_for("encoded")
     second = CommandLine(line.folder)
     ended = second(*fit.command)
     assert ended.code == 2
