@@ -3,7 +3,8 @@ judgements.
 
 `python -m benchmarks.ablation --data bestbuy --teacher DIR` fits each arm with the command line's own defaults but for
 what its name says, and prints each arm's figures and its paired difference from the first, with 95 % intervals over
-queries. Without clicks the arms that only clicks can tell apart are left out.
+queries; the first arm's MLflow run keeps them too. Without clicks the arms that only clicks can tell apart are left
+out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import click
 from rich.console import Console
 
 from benchmarks import report
-from pipelines.evaluate import evaluate_bundle
+from pipelines.evaluate import evaluate_bundle, log_report
 from pipelines.fit import fit
 from twinspire import dataset
 from twinspire.bundle import Manifest
@@ -113,6 +114,10 @@ def main(data: Path, teacher: Path | None, holdout_days: float, only: tuple[str,
             bundles |= {copy.name: copy for copy in copies}
         others = [folder for arm, folder in bundles.items() if arm != FIRST]
         found = evaluate_bundle(bundles[FIRST], data, EvaluationConfig(), against=others, encoder=teacher)
+        table = Path(folder) / f"{name}.json"
+        table.write_text(found.model_dump_json(indent=2))
+        if problem := log_report(bundles[FIRST], table):
+            click.echo(f"not kept in MLflow: {problem}", err=True)
     told = {arm: figures_of(found, "model" if arm == FIRST else arm) for arm in bundles}
     beside = ["bm25", "query memory", *(["encoder"] if teacher else [])]
     told |= {system: figures_of(found, system) for system in beside}

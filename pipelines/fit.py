@@ -19,7 +19,7 @@ from twinspire.features.encode import Encoded, encode
 from twinspire.features.log import read_positives
 from twinspire.index.build import build_index, check_factory
 from twinspire.index.embed import embed_catalogue
-from twinspire.index.fuse import clicked_memory, measure_fusion
+from twinspire.index.fuse import clicked_memory, clicked_trends, measure_fusion
 from twinspire.index.lexical import LexicalIndex
 from twinspire.teacher.encoder import load_encoder
 from twinspire.teacher.kept import KeptVectors
@@ -196,6 +196,7 @@ def _train_and_write(job: _Job) -> Manifest:
             run_id=job.run_id,
             lexical=lexical,
             memory=clicked_memory(positives, fusion.half_life_days) if fusion.memory else None,
+            trend=clicked_trends(positives, len(vectors), fusion.trend_days) if fusion.trend else None,
             fusion=fusion,
         ),
         job.out,

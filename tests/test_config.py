@@ -48,7 +48,7 @@ def test_the_papers_towers_are_named_configs_that_differ_in_the_query_features_a
         wanted = {
             "features": features,
             "model": ModelConfig(dim=128),
-            "retrieval": RetrievalConfig(lexical=0, memory=0),
+            "retrieval": RetrievalConfig(lexical=0, memory=0, trend=0),
         }
         assert load_config(name) == Config().model_copy(update=wanted)
 

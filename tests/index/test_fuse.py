@@ -18,8 +18,11 @@ from twinspire.features.spec import FeatureConfig
 from twinspire.index.fuse import (
     HALF_LIVES,
     MEMORY_GRID,
+    TREND_DAYS,
+    TREND_GRID,
     RetrievalConfig,
     clicked_memory,
+    clicked_trends,
     measure_fusion,
 )
 from twinspire.index.hybrid import Fusion
@@ -167,6 +170,32 @@ def test_memory_forgets_as_fast_as_taste_changes(planted: Callable[..., Planted]
     assert fast.half_life_days == 3
 
 
+def later_favourites(daily: int) -> Log:
+    """A hundred days in which queries, each asked once, end at any item alike; then four days, and the window of 200
+    clicks after them, in which they end at the first five."""
+    before = [(n / 20, f"query{n}", n % ITEMS) for n in range(2000)]
+    after = [(100 + n / daily, f"late{n}", n % 5) for n in range(4 * daily)]
+    return [*before, *after, *((104 + n / 1000, f"last{n}", n % 5) for n in range(200))]
+
+
+def test_a_trend_gets_weight_where_items_rise_of_late(planted: Callable[..., Planted]) -> None:
+    found = planted(later_favourites(40), validation_share=200 / 2360).measure(Blind())
+    assert found.trend in TREND_GRID
+    assert found.trend_days in TREND_DAYS
+    assert found.memory == 0
+
+
+def test_a_trend_gets_none_where_none_rises(planted: Callable[..., Planted]) -> None:
+    assert planted(new_queries_by_title()).measure(Blind()).trend == 0
+
+
+def test_the_trends_of_a_whole_log_have_its_validation_too(planted: Callable[..., Planted]) -> None:
+    here = planted([(0, "a b", 1), (9, "a b", 2), (9, "c", 2)])
+    rising = clicked_trends(here.positives, ITEMS, half_life_days=1)
+    assert rising[2] > 0 > rising[1]
+    assert (rising[[0, *range(3, ITEMS)]] == 0).all()
+
+
 @pytest.mark.parametrize(("taught", "lexical"), [(False, 0.7), (True, 0.1)])
 def test_too_few_cases_choose_nothing(planted: Callable[..., Planted], taught: bool, lexical: float) -> None:
     found = planted(repeating()[:198]).measure(Blind(), taught=taught, candidates=17)
@@ -194,6 +223,8 @@ def test_what_is_configured_is_kept(planted: Callable[..., Planted], log: Callab
     assert here.measure(Blind(), lexical=0.33).lexical == 0.33
     assert here.measure(Blind(), memory=0.25).memory == 0.25
     assert here.measure(Blind(), memory=0).memory == 0
+    assert here.measure(Blind(), trend=0.3, trend_days=5).trend == 0.3
+    assert here.measure(Blind(), trend=0.3, trend_days=5).trend_days == 5
     assert here.measure(Blind(), half_life_days=11).half_life_days == 11
     assert here.measure(None, memory=0.25, half_life_days=11) == Fusion(
         lexical=0.7, memory=0.25, half_life_days=11, measured="nothing"

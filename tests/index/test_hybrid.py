@@ -16,6 +16,7 @@ from twinspire.index.hybrid import Asked, Fusion, HybridIndex
 from twinspire.index.memory import QueryMemory
 
 ITEMS, DIM = 60, 8
+TREND = np.linspace(-1, 1, ITEMS, dtype=np.float32)
 WORDS = ["red", "blue", "shoe", "hat", "mug", "手"]
 TEXTS = st.lists(st.sampled_from([*WORDS, "zebra"]), max_size=3).map(" ".join)
 
@@ -32,7 +33,7 @@ def hybrid(vectors: np.ndarray, titles: list[str], clicked: dict[str, dict[int, 
     query, item = np.array(pairs, np.int32).reshape(-1, 2).T
     memory = QueryMemory.build(queries, query, item, np.zeros(len(query)), 7.0)
     index, _ = build_index(vectors, np.zeros((0, 1, vectors.shape[1]), np.float32), IndexConfig())
-    return HybridIndex(index, vectors, index_of(titles), memory, fusion)
+    return HybridIndex(index, vectors, index_of(titles), memory, fusion, TREND)
 
 
 def random_titles(rng: np.random.Generator) -> list[str]:
@@ -50,20 +51,21 @@ def exact(index: HybridIndex, text: str, asked: Asked) -> np.ndarray:
     for item, n in CLICKED.get(text, {}).items():
         shares[item] = n / (total + 1)
     coverage = index.lexical.coverage(index.lexical.query(text), np.arange(len(products)))
-    return products + index.fusion.lexical * coverage + index.fusion.memory * shares
+    fusion = index.fusion
+    return products + fusion.lexical * coverage + fusion.memory * shares + fusion.trend * TREND
 
 
 @given(
     st.lists(st.one_of(TEXTS, st.sampled_from(list(CLICKED))), min_size=1, max_size=4),
     st.integers(1, 3),
     st.integers(1, ITEMS + 9),
-    st.sampled_from([(0.7, 0.0), (0.0, 0.5), (0.4, 0.8)]),
+    st.sampled_from([(0.7, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, 0.0, 0.6), (0.4, 0.8, 0.2)]),
 )
 def test_with_all_items_proposed_search_sorts_the_exact_scores(
-    texts: list[str], heads: int, k: int, weights: tuple[float, float]
+    texts: list[str], heads: int, k: int, weights: tuple[float, float, float]
 ) -> None:
     rng = np.random.default_rng(heads)
-    fusion = Fusion(lexical=weights[0], memory=weights[1], candidates=ITEMS)
+    fusion = Fusion(lexical=weights[0], memory=weights[1], trend=weights[2], candidates=ITEMS)
     index = hybrid(unit(rng, ITEMS, DIM), random_titles(rng), CLICKED, fusion)
     asked = index.ask(texts, unit(rng, len(texts), heads, DIM))
     scores, rows, head = index.search(asked, k)
@@ -81,6 +83,7 @@ def test_with_all_items_proposed_search_sorts_the_exact_scores(
         np.testing.assert_allclose(products.max(0), products[head[b, :wide], np.arange(wide)], atol=2e-6)
         alone, _ = index.scores(asked[b], found)
         np.testing.assert_array_equal(alone, scores[b, :wide])
+        np.testing.assert_allclose(products.max(0) + index.beside(asked[b], found), alone, atol=2e-6)
 
 
 @pytest.mark.parametrize("heads", [1, 3])

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from safetensors.torch import load_file
 
-from twinspire.bundle.manifest import LEXICAL, MEMORY, Manifest
+from twinspire.bundle.manifest import LEXICAL, MEMORY, TREND, Manifest
 from twinspire.errors import BundleError
 from twinspire.features.dictionaries import Dictionaries
 from twinspire.features.history import KINDS
@@ -170,6 +170,7 @@ def _hybrid(
         if fusion.lexical
         else None,
         memory=QueryMemory.load(folder / MEMORY) if fusion.memory else None,
+        trend=np.load(folder / TREND, allow_pickle=False) if fusion.trend else None,
         fusion=fusion,
     )
 

@@ -19,7 +19,7 @@ SCHEMA_VERSION = 3
 READABLE = (2, 3)  # 2 has vectors alone
 MANIFEST = "manifest.json"
 REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "items.parquet", "users.parquet")
-LEXICAL, MEMORY = "lexical", "memory.parquet"
+LEXICAL, MEMORY, TREND = "lexical", "memory.parquet", "trend.npy"
 _CHUNK = 1 << 22
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from safetensors.torch import save_file
 
 import twinspire
-from twinspire.bundle.manifest import LEXICAL, MANIFEST, MEMORY, Manifest, checksums
+from twinspire.bundle.manifest import LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums
 from twinspire.errors import BundleError
 from twinspire.features.spec import Category, History, Number
 from twinspire.features.store import file_name
@@ -57,6 +57,7 @@ class Parts:
     run_id: str | None
     lexical: LexicalIndex | None = None
     memory: QueryMemory | None = None
+    trend: NDArray[np.float32] | None = None
     fusion: Fusion = field(default_factory=Fusion)
 
 
@@ -76,6 +77,8 @@ def write_bundle(parts: Parts, target: Path) -> Manifest:
             parts.lexical.save(folder / LEXICAL)
         if parts.memory is not None and parts.fusion.memory:
             parts.memory.save(folder / MEMORY)
+        if parts.trend is not None and parts.fusion.trend:
+            np.save(folder / TREND, parts.trend)
         manifest = _manifest(parts, target.name, dictionaries.tokeniser, folder)
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
     return manifest

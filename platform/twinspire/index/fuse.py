@@ -1,7 +1,8 @@
-"""How much words and memory weigh beside the vectors: measured on the validation window, which the model never saw."""
+"""How much words, memory and trend weigh beside the vectors: measured on the validation window, unseen by the model."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -10,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from twinspire.features.log import age_in_days
 from twinspire.index.hybrid import Asked, Fusion, share_of
 from twinspire.index.memory import QueryMemory
+from twinspire.index.trend import trends
 from twinspire.model import best_head, to_bags
 from twinspire.training.validation import candidate_rows, item_vectors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from twinspire.features.encode import Encoded
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 LEXICAL_GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
 MEMORY_GRID = (0.05, 0.1, 0.2, 0.4, 0.8)
 HALF_LIVES = (3.0, 7.0, 14.0, 30.0)
+TREND_GRID = (0.02, 0.05, 0.1, 0.2)
+TREND_DAYS = (1.0, 2.0, 4.0)
 MOST_ITEMS = 20_000
 MOST_SCORES = 40_000_000
 LEAST_CASES = 100  # fewer choose nothing
@@ -44,6 +50,8 @@ class RetrievalConfig(BaseModel):
     lexical_taught: float = Field(0.1, ge=0, description="the same, of a model that had a teacher")
     memory: Literal["auto"] | Weight = Field("auto", description="weight of earlier clicks for the same query; 0: none")
     half_life_days: Literal["auto"] | Days = Field("auto", description="a remembered click this old weighs half")
+    trend: Literal["auto"] | Weight = Field("auto", description="weight of an item's clicks of late; 0: none")
+    trend_days: Literal["auto"] | Days = Field("auto", description="of late: a click this old counts half")
     candidates: int = Field(100, ge=1, le=10_000, description="items beyond K that each part proposes")
 
 
@@ -71,24 +79,43 @@ def measure_fusion(
 
     `searched` has not seen the window; None where there is no such model. `taught`: it had a teacher. Words are
     weighed on queries that training has not seen, where there are enough: of known queries the towers know what was
-    clicked. Memory must gain more than one standard error.
+    clicked. Memory and then trend must gain more than one standard error.
     """
     known = {} if config.lexical == "auto" else {"lexical": config.lexical}
     known |= {} if config.memory == "auto" else {"memory": config.memory}
     known |= {} if config.half_life_days == "auto" else {"half_life_days": config.half_life_days}
+    known |= {} if config.trend == "auto" else {"trend": config.trend}
+    known |= {} if config.trend_days == "auto" else {"trend_days": config.trend_days}
     without = config.lexical_taught if taught else config.lexical_default
     default = Fusion(lexical=without, candidates=config.candidates, measured="nothing").model_copy(update=known)
-    decided = config.lexical != "auto" and config.memory != "auto"
+    decided = "auto" not in (config.lexical, config.memory, config.trend)
     if searched is None or encoded.meta.titles or decided or encoded.meta.validation < LEAST_CASES:
         return default
     cases = _cases(searched, encoded, positives, lexical)
     weight, said = _lexical_weight(cases, config)
     base = cases.products + np.float32(weight) * cases.coverage
-    memory, half_life = _memory_weight(base, cases, encoded, positives, config)
+    upto = slice(encoded.meta.training)
+    item, age = positives.item[upto], age_in_days(positives.time[upto])
+    shares = partial(_shares, cases, encoded, positives)
+    half_lives = HALF_LIVES if config.half_life_days == "auto" else (float(config.half_life_days),)
+    memory, half_life = _sure_gain(base, cases, config.memory, MEMORY_GRID, half_lives, shares)
+    if memory:
+        base += np.float32(memory) * shares(half_life)
+    all_days = TREND_DAYS if config.trend_days == "auto" else (float(config.trend_days),)
+    trend, trend_days = _sure_gain(
+        base,
+        cases,
+        config.trend,
+        TREND_GRID,
+        all_days,
+        lambda days: trends(item, age, encoded.store.n_items, days)[cases.rows],
+    )
     return Fusion(
         lexical=weight,
         memory=memory,
         half_life_days=half_life,
+        trend=trend,
+        trend_days=trend_days,
         candidates=config.candidates,
         measured=f"{len(cases.own)} validation positives, {said}",
     )
@@ -107,21 +134,25 @@ def _lexical_weight(cases: _Cases, config: RetrievalConfig) -> tuple[float, str]
     return LEXICAL_GRID[int(near.argmax())], f"words by {len(own)} of {'new' if enough else 'all'} queries"
 
 
-def _memory_weight(
-    base: NDArray[np.float32], cases: _Cases, encoded: Encoded, positives: Positives, config: RetrievalConfig
+def _sure_gain(
+    base: NDArray[np.float32],
+    cases: _Cases,
+    weight: float | Literal["auto"],
+    grid: Sequence[float],
+    days: Sequence[float],
+    part: Callable[[float], NDArray[np.float32]],
 ) -> tuple[float, float]:
-    """Weight and half-life; `base` (C, N) are the scores without memory."""
-    half_lives = HALF_LIVES if config.half_life_days == "auto" else (float(config.half_life_days),)
-    weights = MEMORY_GRID if config.memory == "auto" else (float(config.memory),)
+    """The weight and the half-life with which a part of the score, (C, N) or (N,) by half-life, gains most beside the
+    scores `base` (C, N): by more than one standard error, unless the weight is given."""
     plain = _reciprocal(base, cases.own)
-    best, found = 0.0, (0.0 if config.memory == "auto" else float(config.memory), half_lives[0])
-    for half_life in half_lives:
-        shares = _shares(cases, encoded, positives, half_life)
-        for weight in weights:
-            gain = _reciprocal(base + np.float32(weight) * shares, cases.own) - plain
+    best, found = 0.0, (0.0 if weight == "auto" else float(weight), days[0])
+    for half_life in days:
+        added = part(half_life)
+        for each in grid if weight == "auto" else (float(weight),):
+            gain = _reciprocal(base + np.float32(each) * added, cases.own) - plain
             sure = gain.mean() - gain.std() / np.sqrt(len(gain))
-            if (sure > 0 or config.memory != "auto") and gain.mean() > best:
-                best, found = float(gain.mean()), (weight, half_life)
+            if (sure > 0 or weight != "auto") and gain.mean() > best:
+                best, found = float(gain.mean()), (each, half_life)
     return found
 
 
@@ -168,3 +199,8 @@ def clicked_memory(positives: Positives, half_life_days: float) -> QueryMemory:
     """The memory of a whole log."""
     age = age_in_days(positives.time)
     return QueryMemory.build(positives.queries, positives.query, positives.item, age, half_life_days)
+
+
+def clicked_trends(positives: Positives, items: int, half_life_days: float) -> NDArray[np.float32]:
+    """The items' trends at the end of a whole log, (n,)."""
+    return trends(positives.item, age_in_days(positives.time), items, half_life_days)

@@ -1,6 +1,6 @@
 """Hybrid retrieval: the towers' inner product, plus what query and item share in words, plus what was clicked before.
 
-score(q, i) = max over heads of q_h . i + lexical * coverage(q, i) + memory * share(q, i)
+score(q, i) = max over heads of q_h . i + lexical * coverage(q, i) + memory * share(q, i) + trend * trend(i)
 
 Candidates are the vector index's best, the items that share most words with the query, and those clicked for it before;
 of all of them the score is computed exactly, so that `search` ranks by what `score` gives.
@@ -9,6 +9,7 @@ of all of them the score is computed exactly, so that `search` ranks by what `sc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
@@ -39,13 +40,15 @@ class Fusion(BaseModel):
     lexical: float = 0.0
     memory: float = 0.0
     half_life_days: float = 7.0
+    trend: float = 0.0
+    trend_days: float = 2.0
     candidates: int = 100
     measured: str = ""
 
     @property
     def is_plain(self) -> bool:
         """Whether vectors alone decide."""
-        return self.lexical == 0 and self.memory == 0
+        return self.lexical == 0 and self.memory == 0 and self.trend == 0
 
 
 class Asked(NamedTuple):
@@ -59,13 +62,17 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class HybridIndex:
-    """Vector index, lexical index and query memory, one score. Searching is as thread-safe as the vector index."""
+    """Vector index, lexical index, query memory and the items' trends (n,), one score.
+
+    Searching is as thread-safe as the vector index.
+    """
 
     vectors: VectorIndex
     item_vectors: NDArray[np.float32]  # (n, D)
     lexical: LexicalIndex | None
     memory: QueryMemory | None
     fusion: Fusion
+    trend: NDArray[np.float32] | None = None
 
     def ask(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> list[Asked]:
         """B queries with their vectors (B, H, D)."""
@@ -100,10 +107,12 @@ class HybridIndex:
         return scores, heads
 
     def beside(self, asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """What words and memory add to the inner product with these items, (M,)."""
+        """What words, memory and trend add to the inner product with these items, (M,)."""
         added = np.float32(self.fusion.memory) * share_of(asked, rows)
         if self.lexical is not None and self.fusion.lexical:
             added += np.float32(self.fusion.lexical) * self.lexical.coverage(asked.tokens, rows)
+        if len(self._trend):
+            added += self._trend[rows]
         return added
 
     def _proposed(self, asked: Asked, k: int) -> NDArray[np.int32]:
@@ -111,6 +120,13 @@ class HybridIndex:
         if self.lexical is None or not self.fusion.lexical:
             return NOTHING[0]
         return self.lexical.candidates(asked.tokens, k + self.fusion.candidates)
+
+    @cached_property
+    def _trend(self) -> NDArray[np.float32]:
+        """Each item's trend (n,) with its weight; (0,) where it does not count."""
+        if self.trend is None or not self.fusion.trend:
+            return NOTHING[1]
+        return np.float32(self.fusion.trend) * self.trend
 
     def _parts(self, asked: Asked) -> tuple[Any, ...]:
         """What the compiled loops need of one query and of the index, weights applied."""
@@ -122,7 +138,7 @@ class HybridIndex:
                 (tokens.rows, tokens.weights * weight, stream.tokens.values, stream.tokens.offsets)
                 for tokens, stream in zip(asked.tokens, lexical.streams.values(), strict=True)
             )
-        return asked.vectors, self.item_vectors, words, asked.items, asked.shares * memory
+        return asked.vectors, self.item_vectors, words, asked.items, asked.shares * memory, self._trend
 
 
 def share_of(asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -155,6 +171,7 @@ def _rank(
     words: Any,
     known: Any,
     shares: Any,
+    trend: Any,
     scores: Any,
     rows: Any,
     heads: Any,
@@ -172,7 +189,7 @@ def _rank(
             number += 1
     found = every[:number]
     fused, best = np.empty(number, np.float32), np.empty(number, np.int8)
-    _score(found, queries, items, words, known, shares, fused, best)
+    _score(found, queries, items, words, known, shares, trend, fused, best)
     order = np.argsort(-fused, kind="mergesort")
     for place in range(min(number, len(scores))):
         at = order[place]
@@ -180,7 +197,9 @@ def _rank(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _score(rows: Any, queries: Any, items: Any, words: Any, known: Any, shares: Any, scores: Any, heads: Any) -> None:
+def _score(
+    rows: Any, queries: Any, items: Any, words: Any, known: Any, shares: Any, trend: Any, scores: Any, heads: Any
+) -> None:
     """Fused scores of items (M,) and the heads of the largest inner product, into `scores` and `heads`."""
     products(queries, items, rows, scores, heads)
     for wanted, weights, values, offsets in words:
@@ -190,6 +209,8 @@ def _score(rows: Any, queries: Any, items: Any, words: Any, known: Any, shares: 
         place = np.searchsorted(known, rows[m])
         if place < len(known) and known[place] == rows[m]:
             scores[m] += shares[place]
+        if len(trend):
+            scores[m] += trend[rows[m]]
 
 
 _NO_WORDS = ((*NOTHING, np.zeros(0, np.int32), np.zeros(1, np.int64)),) * 2
