@@ -49,14 +49,15 @@ TAUGHT: dict[str, tuple[str, ...]] = {"taught": (), "taught-dimension-128": ("mo
 WITHOUT: dict[str, dict[str, float]] = {  # what needs no fit of its own: a bundle that leaves a part out
     "no-words": {"lexical": 0.0},
     "no-memory": {"memory": 0.0},
-    "vectors-alone": {"lexical": 0.0, "memory": 0.0},
+    "no-trend": {"trend": 0.0},
+    "vectors-alone": {"lexical": 0.0, "memory": 0.0, "trend": 0.0},
 }
 CLICKS = {"all": ("hit@1", "recall@10"), "unseen": ("hit@1", "recall@10"), "no common word": ("recall@10",)}
 JUDGED = ("auc", "auc_within_query", "ndcg@10")
 
 
 def leave_out(bundle: Path, arm: str, parts: dict[str, float]) -> Path:
-    """A copy of a bundle with other weights of words and memory."""
+    """A copy of a bundle with other weights of words, memory and trend."""
     folder = bundle.with_name(f"{bundle.name}-{arm}" if bundle.name != FIRST else arm)
     shutil.copytree(bundle, folder)
     manifest = Manifest.read(bundle)

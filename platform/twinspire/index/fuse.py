@@ -33,7 +33,7 @@ TREND_DAYS = (1.0, 2.0, 4.0)
 MOST_ITEMS = 20_000
 MOST_SCORES = 40_000_000
 LEAST_CASES = 100  # fewer choose nothing
-SLACK = 0.5  # standard errors behind the best that a smaller weight may be: of equals, the vectors lead
+SLACK = 0.5  # standard errors behind the best that a smaller weight may be: of equals, the smallest
 
 
 Weight = Annotated[float, Field(ge=0, le=100)]
@@ -142,18 +142,22 @@ def _sure_gain(
     days: Sequence[float],
     part: Callable[[float], NDArray[np.float32]],
 ) -> tuple[float, float]:
-    """The weight and the half-life with which a part of the score, (C, N) or (N,) by half-life, gains most beside the
-    scores `base` (C, N): by more than one standard error, unless the weight is given."""
+    """The weight and the half-life with which a part of the score, (C, N) or (N,) by half-life, gains beside the scores
+    `base` (C, N): unless the weight is given, by more than one standard error, and of those that gain nearly the most
+    the smallest weight."""
     plain = _reciprocal(base, cases.own)
-    best, found = 0.0, (0.0 if weight == "auto" else float(weight), days[0])
-    for half_life in days:
-        added = part(half_life)
-        for each in grid if weight == "auto" else (float(weight),):
-            gain = _reciprocal(base + np.float32(each) * added, cases.own) - plain
-            sure = gain.mean() - gain.std() / np.sqrt(len(gain))
-            if (sure > 0 or weight != "auto") and gain.mean() > best:
-                best, found = float(gain.mean()), (each, half_life)
-    return found
+    weights = grid if weight == "auto" else (float(weight),)
+    tried = [(each, half_life) for half_life in days for each in weights]
+    added = {half_life: part(half_life) for half_life in days}
+    gains = np.stack([_reciprocal(base + np.float32(w) * added[h], cases.own) - plain for w, h in tried])
+    means, cases_root = gains.mean(1), np.sqrt(len(plain))
+    behind = gains[means.argmax()] - gains
+    good = behind.mean(1) <= SLACK * behind.std(1) / cases_root
+    if weight == "auto":
+        good &= means > gains.std(1) / cases_root
+    if not good.any():
+        return 0.0, days[0]
+    return min((tried[at] for at in np.flatnonzero(good)), key=lambda found: (found[0], -means[tried.index(found)]))
 
 
 def _shares(cases: _Cases, encoded: Encoded, positives: Positives, half_life: float) -> NDArray[np.float32]:
