@@ -148,7 +148,7 @@ def test_words_are_weighed_on_new_queries_where_there_are_enough(planted: Callab
 
 def test_memory_gets_weight_where_clicks_repeat(planted: Callable[..., Planted]) -> None:
     found = planted(repeating()).measure(Blind())
-    assert found.memory in MEMORY_GRID
+    assert found.memory == MEMORY_GRID[0], "any weight orders alike beside a model that knows nothing"
     assert found.half_life_days in HALF_LIVES
     assert found.lexical == 0
     assert "words by 200 of all queries" in found.measured
@@ -180,7 +180,7 @@ def later_favourites(daily: int) -> Log:
 
 def test_a_trend_gets_weight_where_items_rise_of_late(planted: Callable[..., Planted]) -> None:
     found = planted(later_favourites(40), validation_share=200 / 2360).measure(Blind())
-    assert found.trend in TREND_GRID
+    assert found.trend == TREND_GRID[0], "any weight orders alike beside a model that knows nothing"
     assert found.trend_days in TREND_DAYS
     assert found.memory == 0
 
