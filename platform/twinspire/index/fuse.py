@@ -18,6 +18,7 @@ from twinspire.training.validation import candidate_rows, item_vectors
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import polars as pl
     from numpy.typing import NDArray
 
     from twinspire.features.encode import Encoded
@@ -81,11 +82,8 @@ def measure_fusion(
     weighed on queries that training has not seen, where there are enough: of known queries the towers know what was
     clicked. Memory and then trend must gain more than one standard error.
     """
-    known = {} if config.lexical == "auto" else {"lexical": config.lexical}
-    known |= {} if config.memory == "auto" else {"memory": config.memory}
-    known |= {} if config.half_life_days == "auto" else {"half_life_days": config.half_life_days}
-    known |= {} if config.trend == "auto" else {"trend": config.trend}
-    known |= {} if config.trend_days == "auto" else {"trend_days": config.trend_days}
+    keys = ("lexical", "memory", "half_life_days", "trend", "trend_days")
+    known = {key: value for key in keys if (value := getattr(config, key)) != "auto"}
     without = config.lexical_taught if taught else config.lexical_default
     default = Fusion(lexical=without, candidates=config.candidates, measured="nothing").model_copy(update=known)
     decided = "auto" not in (config.lexical, config.memory, config.trend)
@@ -96,7 +94,7 @@ def measure_fusion(
     base = cases.products + np.float32(weight) * cases.coverage
     upto = slice(encoded.meta.training)
     item, age = positives.item[upto], age_in_days(positives.time[upto])
-    shares = partial(_shares, cases, encoded, positives)
+    shares = partial(_shares, cases, positives.queries, positives.query[upto], item, age)
     half_lives = HALF_LIVES if config.half_life_days == "auto" else (float(config.half_life_days),)
     memory, half_life = _sure_gain(base, cases, config.memory, MEMORY_GRID, half_lives, shares)
     if memory:
@@ -157,20 +155,25 @@ def _sure_gain(
         good &= means > gains.std(1) / cases_root
     if not good.any():
         return 0.0, days[0]
-    return min((tried[at] for at in np.flatnonzero(good)), key=lambda found: (found[0], -means[tried.index(found)]))
+    return tried[min(np.flatnonzero(good), key=lambda at: (tried[at][0], -means[at]))]
 
 
-def _shares(cases: _Cases, encoded: Encoded, positives: Positives, half_life: float) -> NDArray[np.float32]:
-    """What a memory of the training part says of the cases, (C, N)."""
-    upto = slice(encoded.meta.training)
-    age = age_in_days(positives.time[upto])
-    memory = QueryMemory.build(positives.queries, positives.query[upto], positives.item[upto], age, half_life)
+def _shares(
+    cases: _Cases,
+    queries: pl.Series,
+    query: NDArray[np.integer],
+    item: NDArray[np.integer],
+    age: NDArray[np.floating],
+    half_life: float,
+) -> NDArray[np.float32]:
+    """What a memory of these clicks (see `QueryMemory.build`) says of the cases, (C, N)."""
+    memory = QueryMemory.build(queries, query, item, age, half_life)
     shares = np.zeros(cases.products.shape, np.float32)
     nothing = np.zeros((0, 0), np.float32)
-    for query in np.unique(cases.query):
-        asked = Asked(nothing, [], *memory.of(positives.queries[int(query)]))
+    for one in np.unique(cases.query):
+        asked = Asked(nothing, [], *memory.of(queries[int(one)]))
         if len(asked.items):
-            shares[cases.query == query] = share_of(asked, cases.rows)
+            shares[cases.query == one] = share_of(asked, cases.rows)
     return shares
 
 
