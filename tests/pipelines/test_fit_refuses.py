@@ -55,6 +55,11 @@ def test_towers_that_the_tables_cannot_feed(tmp_path, setting, says):
     assert not list(tmp_path.glob("out/*"))
 
 
+def test_towers_that_the_tables_cannot_feed_are_one_line(line, tmp_path):
+    said = refused(line, shop(tmp_path / "shop", 10), "features.query=profile")[-1]
+    assert "features.query: profile needs a users table" in said
+
+
 def test_a_dataset_without_items(line, tmp_path):
     folder = shop(tmp_path / "shop", 10)
     (folder / "items.parquet").unlink()
