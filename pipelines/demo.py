@@ -19,9 +19,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from serving.processes import free_port
 from twinspire.errors import EnvironmentProblem
 from twinspire.features.history import KINDS
+from twinspire.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from serving import processes
+from twinspire import cluster, processes
 from twinspire.errors import BundleError, EnvironmentProblem, TwinspireError
 
 if TYPE_CHECKING:
@@ -174,22 +174,15 @@ class Server:
             raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
 
     def _start_ray(self) -> None:
-        import ray
-
         metrics_port = processes.free_port()
-        try:
-            ray.init(
-                address="local",
-                num_cpus=max(os.cpu_count() or 1, self.options.max_replicas, self.options.replicas),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=self.options.dashboard_port is not None,
-                dashboard_port=self.options.dashboard_port,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _metrics_export_port=metrics_port,
-            )
-        except (RuntimeError, ConnectionError, TimeoutError) as error:
-            raise EnvironmentProblem(f"Ray did not start: {str(error).splitlines()[0]}") from error
+        cluster.init(
+            "local",
+            num_cpus=max(os.cpu_count() or 1, self.options.max_replicas, self.options.replicas),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=self.options.dashboard_port is not None,
+            dashboard_port=self.options.dashboard_port,
+            _metrics_export_port=metrics_port,
+        )
         self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         if self.options.proxy == "haproxy":
             port = os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"]

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from starlette.responses import Response
 
-from serving import processes
 from serving.launch import NAME, Options, Server, throughput_environment
+from twinspire import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

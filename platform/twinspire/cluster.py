@@ -9,6 +9,9 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from twinspire import processes
+from twinspire.errors import EnvironmentProblem
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,6 +20,9 @@ BESIDE_WORKERS = 6  # logical CPUs for what runs beside the workers
 # Of an embedded Ray that lost its driver to a SIGKILL nothing comes back: what is left of it gives up sooner than after
 # Ray's 60 seconds.
 ORPHANS_END_S = 20
+STARTS = (
+    3  # a node that did not come up, on a machine that was busy or where a port was taken meanwhile, is tried again
+)
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -45,6 +51,7 @@ def connect(*, workers: int = 1) -> bool:
 
     An embedded Ray has more logical CPUs than the machine has cores, and enough for `workers`, so that no job waits
     for ever.
+    Errors: EnvironmentProblem where there is no Ray to be had.
     """
     quiet_environment()
     address = os.environ.get("RAY_ADDRESS")
@@ -60,9 +67,29 @@ def connect(*, workers: int = 1) -> bool:
         embedded = {"num_cpus": cpus, "include_dashboard": False}
     with warnings.catch_warnings(), _without_stderr():
         warnings.simplefilter("ignore")
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **embedded)
-    quiet_data()
+        init(address or "local", **embedded)
+        quiet_data()
     return True
+
+
+def init(address: str, **options: Any) -> None:
+    """`ray.init`, once more where an own node (`local`) did not come up; of one that did not, no process stays.
+
+    Errors: EnvironmentProblem where there is no Ray to be had.
+    """
+    import ray
+
+    for left in reversed(range(STARTS if address == "local" else 1)):
+        before = processes.descendants(os.getpid())
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+            return
+        except Exception as error:  # Ray raises plain Exceptions too
+            ray.shutdown()
+            processes.end(processes.descendants(os.getpid()) - before)
+            if not left:
+                where = "Ray did not start" if address == "local" else f"no Ray answers at {address} (RAY_ADDRESS)"
+                raise EnvironmentProblem(f"{where}: {str(error).strip().splitlines()[0]}") from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.processes import descendants
+from twinspire.processes import descendants
 
 STARTS_WITHIN_S = 540
 LAST_LINE = "Ctrl-C ends it all"

@@ -11,7 +11,7 @@ import time
 import httpx
 import pytest
 
-from serving import processes
+from twinspire import processes
 from twinspire.bundle import Bundle
 from twinspire.features.query import Query
 

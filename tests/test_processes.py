@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from serving import processes
 from serving.launch import PREFIX, end_orphans, own_folder
+from twinspire import processes
 from twinspire.errors import EnvironmentProblem
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
