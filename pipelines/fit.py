@@ -19,6 +19,7 @@ from twinspire.features.encode import Encoded, encode
 from twinspire.features.log import read_positives
 from twinspire.index.build import build_index, check_factory
 from twinspire.index.embed import embed_catalogue
+from twinspire.index.filters import filterable
 from twinspire.index.fuse import clicked_memory, clicked_trends, measure_fusion
 from twinspire.index.lexical import LexicalIndex
 from twinspire.teacher.encoder import load_encoder
@@ -64,6 +65,7 @@ def fit(
     source = dataset.read(data, quarantine=quarantine)
     config = config.sized(len(source.items))
     check_factory(config.model.dim, config.index)
+    filterable(source.items, config.index.filters)
     with claim(out) as work:
         tidy(out)
         _begin(work, source, config, taught_by, console)
@@ -198,6 +200,7 @@ def _train_and_write(job: _Job) -> Manifest:
             memory=clicked_memory(positives, fusion.half_life_days) if fusion.memory else None,
             trend=clicked_trends(positives, len(vectors), fusion.trend_days) if fusion.trend else None,
             fusion=fusion,
+            filters=filterable(job.source.items, config.index.filters),
         ),
         job.out,
     )

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 CONTENT_TYPE = b"application/problem+json"
 MOST_ERRORS = 10  # enough to mend a request; a body of a thousand bad events need not come back whole
 
-# Fields that callers of the documented API may try, and what to tell them.
-LATER = {"filters": "filters are not supported by this server; leave the field out"}
-
 
 @dataclasses.dataclass
 class Refusal(Exception):
@@ -46,6 +43,8 @@ def field_path(loc: tuple[int | str, ...]) -> str:
     """("user", "history", 2, "event") -> user.history[2].event."""
     if loc[:2] == ("user", "profile"):
         loc = loc[:3]  # beyond it pydantic names the branches of a union
+    if loc[:1] == ("filters",):
+        loc = loc[:2]
     path = ""
     for part in loc:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
@@ -53,10 +52,11 @@ def field_path(loc: tuple[int | str, ...]) -> str:
 
 
 def _say(error: Any) -> str:
-    name = str(error["loc"][-1]) if error["loc"] else ""
     kind = error["type"]
     if kind == "extra_forbidden":
-        return LATER.get(name, "unknown field; /docs lists the known ones")
+        return "unknown field; /docs lists the known ones"
+    if error["loc"][:1] == ("filters",) and len(error["loc"]) > 2:
+        return "give a value, a list of values, or min and max"
     if error["loc"][:2] == ("user", "profile") and len(error["loc"]) > 3:
         return "must be a string or a finite number"
     if kind == "missing":

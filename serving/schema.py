@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 MAX_K = 1000
 MAX_QUERY = 1000  # characters
 MAX_HISTORY = 1000  # events
+MAX_VALUES = 1000  # of one filter
 CLOCK_SKEW = timedelta(minutes=5)  # between a caller's clock and ours
 
 NO_NUL = r"^[^\x00]*$"
@@ -74,6 +75,17 @@ class User(Incoming):
     )
 
 
+class Range(Incoming):
+    """Numbers from `min` to `max`, both included; either may be left out."""
+
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
+
+
+FilterValue = bool | FiniteFloat | Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
+Condition = FilterValue | Annotated[list[FilterValue], Field(min_length=1, max_length=MAX_VALUES)] | Range
+
+
 class SearchRequest(Incoming):
     """A query, the number of results, and who asks."""
 
@@ -84,6 +96,12 @@ class SearchRequest(Incoming):
     query: QueryText
     k: int = Field(10, ge=1, le=MAX_K, description="Results wanted.")
     user: User | None = None
+    filters: Annotated[dict[Identifier, Condition], Field(max_length=16)] | None = Field(
+        None,
+        description="Only items that meet all of these: by column a value, a list of values of which one must fit, or "
+        "`min` and `max` of a number. A category fits all below it. /v1/status lists the columns.",
+        examples=[{"brand": ["acme", "borealis"], "category": "Shoes > Running", "price": {"max": 99.5}}],
+    )
     arm: Identifier | None = Field(None, description="The arm that answers; left out, the server's choice.")
     explain: bool = Field(False, description="Add what the item is and what was understood.")
 

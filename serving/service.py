@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
+from pydantic import BaseModel
 
 from serving.encode import ItemEncoder
 from serving.explain import explain, plain
@@ -97,6 +98,16 @@ def to_shopper(user: User | None) -> Shopper | None:
     return Shopper(user.user_id, user.profile, history)
 
 
+def to_filters(request: SearchRequest) -> dict[str, Any] | None:
+    """The filters of a validated request as the library takes them."""
+    if not request.filters:
+        return None
+    return {
+        column: condition.model_dump(exclude_none=True) if isinstance(condition, BaseModel) else condition
+        for column, condition in request.filters.items()
+    }
+
+
 class Service:
     """One bundle, one search thread, one feedback thread. `ready` is True between `warm_up` and `close`."""
 
@@ -122,7 +133,7 @@ class Service:
         """Queue a search; the future gives the body of the answer."""
         if request.arm is not None and request.arm != DEFAULT_ARM:
             raise RequestError("arm", f"there is no such arm; this server has: {DEFAULT_ARM}")
-        query = Query(request.query, to_shopper(request.user))
+        query = Query(request.query, to_shopper(request.user), to_filters(request))
         return self._pipeline.submit(SearchJob(query, request.k, request.explain, request_id, time.perf_counter()))
 
     async def feedback(self, feedback: Feedback) -> str:

@@ -89,6 +89,7 @@ def fit_without_ray(
     from twinspire.config import load_config
     from twinspire.features.encode import encode
     from twinspire.index.build import build_index
+    from twinspire.index.filters import filterable
     from twinspire.index.fuse import clicked_memory
     from twinspire.index.hybrid import Fusion
     from twinspire.index.lexical import LexicalIndex
@@ -126,6 +127,7 @@ def fit_without_ray(
             lexical=LexicalIndex.build(encoded.dictionaries, store.items, positives.item_clicks(store.n_items)),
             memory=clicked_memory(positives, fusion.half_life_days),
             fusion=fusion,
+            filters=filterable(source.items, config.index.filters),
         )
         with torch.inference_mode():
             write_bundle(parts, out)

@@ -42,7 +42,7 @@ def refused(folder: Path, **options: object) -> str:
 
 def test_the_manifest_says_what_the_bundle_is(rich: Rich) -> None:
     manifest = rich.bundle.manifest
-    assert (manifest.schema_version, manifest.name, manifest.dimensions) == (3, "rich", 16)
+    assert (manifest.schema_version, manifest.name, manifest.dimensions) == (4, "rich", 16)
     assert manifest.items == len(rich.bundle.item_ids) == 64
     assert manifest.architecture.config.heads == 2
     assert manifest.dataset_fingerprint == rich.encoded.meta.fingerprint

@@ -163,3 +163,30 @@ def test_help_ends_in_examples(command: str) -> None:
     result = CliRunner().invoke(cli, [command, "--help"])
     assert result.exit_code == 0
     assert f"twinspire {command} --" in result.output.split("Examples:")[1]
+
+
+def test_search_finds_only_what_the_filters_allow(shell: Shell, tiny_bundle: Path) -> None:
+    asked = pl.DataFrame({"query": ["red shoes", "mug"]})
+    items = Bundle.load(tiny_bundle).items
+    some = ("--filter", "category=shop > home", "--filter", "brand=acme", "--filter", "brand=delta")
+    found = shell.done("search", asked, "--k", "100", *some).join(items, on="item_id")
+    expected = items.filter(pl.col("category") == "shop > home", pl.col("brand").is_in(["acme", "delta"]))
+    for row in range(2):
+        assert set(found.filter(pl.col("row") == row)["item_id"]) == set(expected["item_id"])
+    found = shell.done("search", asked, "--k", "100", "--filter", "price=20..40", "--filter", "category=shop")
+    assert set(found["item_id"]) == set(items.filter(pl.col("price").is_between(20, 40))["item_id"])
+
+
+@pytest.mark.parametrize(
+    ("filters", "says"),
+    [
+        (["brand"], "write COLUMN=VALUE"),
+        (["colour=red"], "filters.colour: cannot be filtered by; columns that can: brand, category, price"),
+        (["price=cheap"], "write a number, or FROM..TO"),
+        (["price=1..2", "price=4"], "a column has one range"),
+        (["price=.."], "filters.price: give min, max or both"),
+    ],
+)
+def test_filters_that_cannot_be_are_refused(shell: Shell, filters: list[str], says: str) -> None:
+    options = [part for one in filters for part in ("--filter", one)]
+    assert says in shell.refused("search", pl.DataFrame({"query": ["red"]}), *options)

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from lexicon import index_of
 
 from twinspire.bundle import Bundle
 from twinspire.features.query import Query, Shopper
+from twinspire.index import hybrid as hybrid_module
 from twinspire.index.build import build_index
 from twinspire.index.config import IndexConfig
+from twinspire.index.filters import FilterIndex, filterable
 from twinspire.index.hybrid import Asked, Fusion, HybridIndex
 from twinspire.index.memory import QueryMemory
 
@@ -84,6 +87,51 @@ def test_with_all_items_proposed_search_sorts_the_exact_scores(
         alone, _ = index.scores(asked[b], found)
         np.testing.assert_array_equal(alone, scores[b, :wide])
         np.testing.assert_allclose(products.max(0) + index.beside(asked[b], found), alone, atol=2e-6)
+
+
+BRANDS = pl.DataFrame({"brand": [f"b{row % 7}" for row in range(ITEMS)], "price": np.arange(ITEMS, dtype=float)})
+ASKED_FILTERS = [
+    {"brand": "b3"},
+    {"price": {"min": 7}},
+    {"brand": ["b0", "b1"], "price": {"max": 30}},
+    {"brand": "x"},
+]
+
+
+@given(
+    st.lists(st.one_of(TEXTS, st.sampled_from(list(CLICKED))), min_size=1, max_size=3),
+    st.integers(1, 2),
+    st.integers(1, ITEMS),
+    st.sampled_from(
+        [{"brand": "b3"}, {"price": {"min": 7}}, {"brand": ["b0", "b1"], "price": {"max": 30}}, {"brand": "x"}]
+    ),
+    st.sampled_from([Fusion(), Fusion(lexical=0.4, memory=0.8, trend=0.2, candidates=ITEMS)]),
+    st.sampled_from([0, hybrid_module.FEW]),
+    st.sampled_from([0.01, 1.1]),
+)
+def test_filters_leave_the_best_of_what_they_allow(
+    texts: list[str], heads: int, k: int, filters: dict, fusion: Fusion, few: int, broad: float
+) -> None:
+    """By each of the three ways: all that are allowed, a wider search, a search inside the index."""
+    rng = np.random.default_rng(heads)
+    index = hybrid(unit(rng, ITEMS, DIM), random_titles(rng), CLICKED, fusion)
+    index = replace(index, filters=FilterIndex.build(BRANDS, filterable(BRANDS, "auto")))
+    asked = index.ask(texts, unit(rng, len(texts), heads, DIM), [filters] * len(texts))
+    free = index.ask(texts[:1], asked[0].vectors[None])  # one without filters in the same batch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hybrid_module, "FEW", few)
+        patch.setattr(hybrid_module, "BROAD", broad)
+        scores, rows, _ = index.search([*asked, *free], k)
+    allowed = index.filters.select(filters).few(ITEMS)
+    wide = min(k, len(allowed))
+    for b in range(len(texts)):
+        found = rows[b, :wide]
+        assert set(found.tolist()) <= set(allowed.tolist())
+        assert (rows[b, wide:] == -1).all()
+        whole, _ = index.scores(asked[b], allowed)
+        np.testing.assert_allclose(scores[b, :wide], np.sort(whole)[::-1][:wide], atol=2e-6)
+        np.testing.assert_allclose(scores[b, :wide], index.scores(asked[b], found)[0], atol=2e-6)
+    np.testing.assert_array_equal(rows[-1], index.search(free, k)[1][0])
 
 
 @pytest.mark.parametrize("heads", [1, 3])

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from serving.endpoints import application
 from serving.service import Service
 from twinspire.features.query import Event, Shopper
+from twinspire.index.filters import FilterIndex
 from twinspire.index.hybrid import Asked
 
 WIDTH = 64
@@ -54,6 +55,7 @@ class SmallRetriever:
         self.manifest = SmallManifest()
         self.item_rows = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._vectors = embed(titles)
+        self.filters = FilterIndex.build(self.items, {"title": "text", "price": "number"})
         self._titles = dict(zip(self.item_ids, titles, strict=True))
 
     def ask(self, queries):
@@ -64,16 +66,22 @@ class SmallRetriever:
             )
             for query in queries
         ]
-        return [Asked(vector[None], [], NOTHING, NOTHING) for vector in embed(texts)]
+        within = [self.filters.select(query.filters or {}) for query in queries]
+        return [
+            Asked(vector[None], [], NOTHING, NOTHING, some) for vector, some in zip(embed(texts), within, strict=True)
+        ]
 
     def nearest(self, asked, k):
         vectors = np.stack([one.vectors for one in asked])
         scores = vectors[:, 0] @ self._vectors.T  # (B, items)
+        every = np.arange(len(self.item_ids))
+        for row, one in zip(scores, asked, strict=True):
+            row[~one.within.allows(every) if one.within else []] = -np.inf
         items = np.full((len(vectors), k), -1, np.int32)
         best = np.zeros((len(vectors), k), np.float32)
         found = min(k, len(self.item_ids))
         order = np.argsort(-scores, axis=1, kind="stable")[:, :found]
-        items[:, :found] = order
+        items[:, :found] = np.where(np.isinf(np.take_along_axis(scores, order, 1)), -1, order)
         best[:, :found] = np.take_along_axis(scores, order, 1)
         return SmallResults(items, best, np.zeros((len(vectors), k), np.int8))
 

@@ -48,6 +48,15 @@ def test_a_shopper_changes_the_answer_and_unknown_things_are_ignored(call):
     assert with_history["understood"]["ignored_history"] == ["?", "i4"]
 
 
+def test_filters_leave_the_items_that_meet_them(call):
+    body = search(call, query="red shoes", k=40, explain=True, filters={"price": {"min": 3, "max": 5.5}}).json()
+    assert sorted(item["price"] for item in body["items"]) == [3.5, 4.5, 5.5]
+    body = search(call, query="red shoes", filters={"title": ["blue mug", "red mug"]}, explain=True).json()
+    assert [item["title"] for item in body["items"]] == ["red mug", "blue mug"]
+    assert search(call, query="red shoes", filters={"title": "no such title"}).json()["items"] == []
+    assert len(search(call, query="red shoes", filters={}).json()["items"]) == 10
+
+
 def test_more_than_the_catalogue_gives_the_whole_catalogue(call, retriever):
     assert len(search(call, query="lamp", k=1000).json()["items"]) == len(retriever.item_ids)
 
@@ -100,7 +109,13 @@ def test_history_is_put_in_order_where_every_event_has_a_time(service):
         ('{"query": "a", "k": NaN}', 422, "k"),
         ('{"query": "a", "k": true}', 422, "k"),
         ('{"query": "a", "k": "5"}', 422, "k"),
-        ('{"query": "a", "filters": {}}', 422, "filters"),
+        ('{"query": "a", "filters": []}', 422, "filters"),
+        ('{"query": "a", "filters": {"colour": "red"}}', 422, "filters.colour"),
+        ('{"query": "a", "filters": {"price": "cheap"}}', 422, "filters.price"),
+        ('{"query": "a", "filters": {"price": {"least": 3}}}', 422, "filters.price"),
+        ('{"query": "a", "filters": {"price": []}}', 422, "filters.price"),
+        ('{"query": "a", "filters": {"title": {"min": 3}}}', 422, "filters.title"),
+        ('{"query": "a", "filters": {"title": [null]}}', 422, "filters.title"),
         ('{"query": "a", "arm": "other"}', 422, "arm"),
         ('{"query": "a", "colour": 1}', 422, "colour"),
         ('{"query": "a", "user": []}', 422, "user"),

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from serving.schema import SearchRequest, SearchResponse
+from serving.service import to_filters
+from twinspire.errors import RequestError
 
 RELAXED = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -31,6 +33,9 @@ users = st.fixed_dictionaries(
         "history": st.lists(events, max_size=3) | anything,
     },
 )
+conditions = st.one_of(
+    st.sampled_from(["red mug", 3, 2.5, True, ["red mug"], [1, 2], {"min": 1}, {"min": 3, "max": 1}, {}]), anything
+)
 requests = st.fixed_dictionaries(
     {"query": st.text() | scalars},
     optional={
@@ -38,7 +43,7 @@ requests = st.fixed_dictionaries(
         "user": users | anything,
         "arm": st.just("default") | scalars,
         "explain": st.booleans() | scalars,
-        "filters": anything,
+        "filters": st.dictionaries(st.sampled_from(["title", "price", "colour"]), conditions, max_size=2) | anything,
     },
 )
 
@@ -49,13 +54,14 @@ def post(call, content):
 
 @RELAXED
 @given(body=requests | anything)
-def test_the_schema_decides_and_nothing_fails(call, body):
+def test_the_schema_decides_and_nothing_fails(call, retriever, body):
     content = json.dumps(body).encode()  # NaN, infinities and lone surrogates included
     answer = post(call, content)
     try:
         asked = SearchRequest.model_validate_json(content)
         valid = asked.arm in (None, "default")
-    except ValidationError:
+        retriever.filters.select(to_filters(asked) or {})
+    except (ValidationError, RequestError):
         valid = False
     assert (answer.status_code == 200) is valid
     if valid:

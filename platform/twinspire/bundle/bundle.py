@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from safetensors.torch import load_file
 
-from twinspire.bundle.manifest import LEXICAL, MEMORY, TREND, Manifest
+from twinspire.bundle.manifest import FILTERS, LEXICAL, MEMORY, TREND, Manifest
 from twinspire.errors import BundleError
 from twinspire.features.dictionaries import Dictionaries
 from twinspire.features.history import KINDS
@@ -20,6 +20,7 @@ from twinspire.features.query import Event, Query, Shopper
 from twinspire.features.request import RequestEncoder
 from twinspire.features.spec import History
 from twinspire.features.store import file_name
+from twinspire.index.filters import FilterIndex
 from twinspire.index.hybrid import Asked, HybridIndex
 from twinspire.index.lexical import LexicalIndex
 from twinspire.index.memory import QueryMemory
@@ -106,12 +107,16 @@ class Bundle:
         return self._query_tower(self.encoder.encode(queries))
 
     def search(self, queries: Sequence[Query], k: int) -> Results:
-        """The K best items of each query for its shopper."""
+        """The K best items of each query for its shopper, of those that its filters allow."""
         return self.nearest(self.ask(queries), k)
 
     def ask(self, queries: Sequence[Query]) -> list[Asked]:
-        """Queries as the index takes them: embedded, with their words and what was clicked for them before."""
-        return self.index.ask([query.text for query in queries], self.embed(queries))
+        """Queries as the index takes them: embedded, with their words, what was clicked for them before, their filters.
+
+        Errors: RequestError for filters that there cannot be.
+        """
+        texts, filters = [query.text for query in queries], [query.filters for query in queries]
+        return self.index.ask(texts, self.embed(queries), filters)
 
     def nearest(self, asked: Sequence[Asked], k: int) -> Results:
         """The K best items of each of what `ask` gave."""
@@ -172,6 +177,7 @@ def _hybrid(
         memory=QueryMemory.load(folder / MEMORY) if fusion.memory else None,
         trend=np.load(folder / TREND, allow_pickle=False) if fusion.trend else None,
         fusion=fusion,
+        filters=FilterIndex.load(folder / FILTERS, manifest.filters, len(items)),
     )
 
 

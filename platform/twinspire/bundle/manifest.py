@@ -9,17 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinspire.errors import BundleError
 from twinspire.index.build import IndexSpec
+from twinspire.index.filters import Kind
 from twinspire.index.hybrid import Fusion
 from twinspire.model import Architecture
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 3
-READABLE = (2, 3)  # 2 has vectors alone
+SCHEMA_VERSION = 4
+READABLE = (2, 3, 4)  # 2 has vectors alone, 3 no filters
 MANIFEST = "manifest.json"
 REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "items.parquet", "users.parquet")
-LEXICAL, MEMORY, TREND = "lexical", "memory.parquet", "trend.npy"
+LEXICAL, MEMORY, TREND, FILTERS = "lexical", "memory.parquet", "trend.npy", "filters"
 _CHUNK = 1 << 22
 
 
@@ -43,6 +44,7 @@ class Manifest(BaseModel):
     trained_until: str | None
     index: IndexSpec
     fusion: Fusion = Fusion()
+    filters: dict[str, Kind] = Field(default_factory=dict, description="columns to filter by, and what they hold")
     training: dict[str, Any]
     mlflow_run_id: str | None = None
     files: dict[str, str] = Field(description="file to sha256")

@@ -14,10 +14,11 @@ import polars as pl
 from safetensors.torch import save_file
 
 import twinspire
-from twinspire.bundle.manifest import LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums
+from twinspire.bundle.manifest import FILTERS, LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums
 from twinspire.errors import BundleError
 from twinspire.features.spec import Category, History, Number
 from twinspire.features.store import file_name
+from twinspire.index.filters import FilterIndex
 from twinspire.index.hybrid import Fusion
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from twinspire.features.history import Events
     from twinspire.features.log import Positives
     from twinspire.index.build import IndexSpec
+    from twinspire.index.filters import Kind
     from twinspire.index.lexical import LexicalIndex
     from twinspire.index.memory import QueryMemory
     from twinspire.index.vectors import VectorIndex
@@ -59,6 +61,7 @@ class Parts:
     memory: QueryMemory | None = None
     trend: NDArray[np.float32] | None = None
     fusion: Fusion = field(default_factory=Fusion)
+    filters: dict[str, Kind] = field(default_factory=dict)
 
 
 def write_bundle(parts: Parts, target: Path) -> Manifest:
@@ -79,6 +82,8 @@ def write_bundle(parts: Parts, target: Path) -> Manifest:
             parts.memory.save(folder / MEMORY)
         if parts.trend is not None and parts.fusion.trend:
             np.save(folder / TREND, parts.trend)
+        if parts.filters:
+            FilterIndex.build(parts.dataset.items, parts.filters).save(folder / FILTERS)
         manifest = _manifest(parts, target.name, dictionaries.tokeniser, folder)
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
     return manifest
@@ -108,6 +113,7 @@ def _manifest(parts: Parts, name: str, tokeniser: Tokeniser, folder: Path) -> Ma
         trained_until=meta.trained_until,
         index=parts.index_spec,
         fusion=parts.fusion,
+        filters=parts.filters,
         training=parts.training,
         mlflow_run_id=parts.run_id,
         files=checksums(folder),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,9 @@ class Shopper:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query text as typed, and the shopper who typed it (None: answer without personalisation)."""
+    """A query text as typed, the shopper who typed it (None: answer without personalisation), and which items may be
+    found: by column a value, a list of values, or `min` and `max` (None: all)."""
 
     text: str
     shopper: Shopper | None = None
+    filters: Mapping[str, Any] | None = None

@@ -19,5 +19,8 @@ class IndexConfig(BaseModel):
     recall_target: float = Field(
         0.95, gt=0, le=1, description="recall@100 against exact search that probing must reach"
     )
+    filters: Literal["auto"] | list[str] = Field(
+        "auto", description="columns of items that a search can be limited by; auto: brand, category and price"
+    )
     device: Literal["cpu", "cuda"] = "cpu"
     actors: int = Field(1, ge=1, le=4096, description="Ray actors that embed the catalogue")

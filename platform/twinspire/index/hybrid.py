@@ -8,25 +8,36 @@ of all of them the score is computed exactly, so that `search` ranks by what `sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from twinspire.index.lexical import cover
+from twinspire.index.filters import FilterIndex
 from twinspire.index.memory import NOTHING
+from twinspire.index.ranking import rank, rank_batch, score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from twinspire.index.filters import Filters, Selection
     from twinspire.index.lexical import LexicalIndex, QueryTokens
     from twinspire.index.memory import QueryMemory
     from twinspire.index.vectors import VectorIndex
+
+
+# Allowed items that are all compared rather than searched for: about what a search of the index costs.
+FEW = 20_000
+# From this share of the catalogue on, to search for more and leave some out is cheaper than to search inside the index.
+BROAD = 0.2
+SPARE = 1.3
+# How much more of the index than without filters is searched, until enough is found.
+EFFORTS = (2.0, 8.0, 64.0, 1e9)
 
 
 class Fusion(BaseModel):
@@ -58,6 +69,7 @@ class Asked(NamedTuple):
     tokens: list[QueryTokens]
     items: NDArray[np.int32]
     shares: NDArray[np.float32]
+    within: Selection | None = None  # what the query's filters allow
 
 
 @dataclass(frozen=True)
@@ -73,37 +85,109 @@ class HybridIndex:
     memory: QueryMemory | None
     fusion: Fusion
     trend: NDArray[np.float32] | None = None
+    filters: FilterIndex = field(default_factory=lambda: FilterIndex({}, 0))
 
-    def ask(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> list[Asked]:
-        """B queries with their vectors (B, H, D)."""
+    def ask(
+        self, texts: Sequence[str], vectors: NDArray[np.float32], filters: Sequence[Filters | None] | None = None
+    ) -> list[Asked]:
+        """B queries with their vectors (B, H, D) and what filters each has.
+
+        Errors: RequestError for filters that there cannot be.
+        """
         return [
             Asked(
                 each,
                 self.lexical.query(text) if self.lexical else [],
                 *(self.memory.of(text) if self.memory else NOTHING),
+                self.filters.select(given) if given else None,
             )
-            for text, each in zip(texts, vectors, strict=True)
+            for text, each, given in zip(texts, vectors, filters or [None] * len(texts), strict=True)
         ]
 
     def search(self, asked: Sequence[Asked], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
         """The K best items of B queries: scores, item rows and the best heads, (B, K) each; rows are -1 where short."""
-        if not len(asked):
-            return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64), np.zeros((0, k), np.int8)
+        scores = np.full((len(asked), k), -np.inf, np.float32)
+        rows, heads = np.full((len(asked), k), -1, np.int64), np.zeros((len(asked), k), np.int8)
+        free = [b for b, each in enumerate(asked) if each.within is None]
+        if free:
+            found = self._search_free([asked[b] for b in free], k)
+            if len(free) == len(asked):
+                return found
+            scores[free], rows[free], heads[free] = found
+        for b, each in enumerate(asked):
+            if each.within is not None:
+                self._search_within(each, each.within, scores[b], rows[b], heads[b])
+        return scores, rows, heads
+
+    def _search_free(
+        self, asked: list[Asked], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
+        """Of the whole catalogue, in one batch."""
         vectors = np.stack([each.vectors for each in asked])
         if self.fusion.is_plain:
             return self.vectors.search(vectors, k)
-        _, near, _ = self.vectors.search(vectors, k + self.fusion.candidates)
+        wide = k + self.fusion.candidates
+        near = self.vectors.candidates(vectors, wide)
         scores = np.full((len(asked), k), -np.inf, np.float32)
         rows, heads = np.full((len(asked), k), -1, np.int64), np.zeros((len(asked), k), np.int8)
-        for b, each in enumerate(asked):
-            proposed = self._proposed(each, k)
-            _rank(near[b], proposed, *self._parts(each), scores[b], rows[b], heads[b])
+        words, weights = self._words(asked)
+        which, postings, scratch = -1, _NO_POSTINGS, (_NO_POSTINGS[2], NOTHING[0])
+        if self.lexical is not None and self.fusion.lexical:
+            which, postings, scratch = self.lexical.words, self.lexical.postings, self.lexical.scratch()
+        rank_batch(
+            near, vectors, self.item_vectors, words, which, weights[max(which, 0)], postings, wide, *scratch,
+            *self._known(asked), self._trend, scores, rows, heads,
+        )  # fmt: skip
         return scores, rows, heads
+
+    def _search_within(
+        self,
+        asked: Asked,
+        within: Selection,
+        scores: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        heads: NDArray[np.int8],
+    ) -> None:
+        """Of the items that a query's filters allow: all of them where they are few, else those that any part proposes.
+
+        Fills `scores`, `rows` and `heads` (K,) from the front.
+        """
+        words, _ = self._words([asked])
+        known, shares, _ = self._known([asked])
+        every = within.few(FEW)
+        near, proposed = (every, NOTHING[0]) if every is not None else self._allowed(asked, within, len(scores))
+        if len(known):
+            kept = within.allows(known)
+            known, shares = known[kept], shares[kept]
+        rank(
+            near, proposed, asked.vectors, self.item_vectors, words, 0, known, shares, self._trend, scores, rows, heads
+        )
+
+    def _allowed(self, asked: Asked, within: Selection, k: int) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
+        """What the vectors and the words propose, allowed items alone."""
+        wide = k + self.fusion.candidates
+        proposed = NOTHING[0]
+        if self.lexical is not None and self.fusion.lexical:
+            proposed = self.lexical.candidates(asked.tokens, wide, within)
+        if within.share >= BROAD:
+            near = self.vectors.candidates(asked.vectors[None], int(SPARE * wide / within.share))[0]
+            near = near[within.allows(near)]
+            if len(near) >= wide:
+                return near, proposed
+        for effort in EFFORTS:
+            near = self.vectors.candidates(asked.vectors[None], wide, within=within.bitmap, effort=effort)[0]
+            near = near[near >= 0]
+            if len(near) >= wide:
+                break
+        return near, proposed
 
     def scores(self, asked: Asked, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
         """Scores of these items (M,) for one query, and the head that each comes from."""
         scores, heads = np.empty(len(rows), np.float32), np.empty(len(rows), np.int8)
-        _score(rows.astype(np.int64, copy=False), *self._parts(asked), scores, heads)
+        words, _ = self._words([asked])
+        known, shares, _ = self._known([asked])
+        rows = rows.astype(np.int64, copy=False)
+        score(rows, asked.vectors, self.item_vectors, words, 0, known, shares, self._trend, scores, heads)
         return scores, heads
 
     def beside(self, asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -115,12 +199,6 @@ class HybridIndex:
             added += self._trend[rows]
         return added
 
-    def _proposed(self, asked: Asked, k: int) -> NDArray[np.int32]:
-        """What words propose; memory's items are candidates in any case."""
-        if self.lexical is None or not self.fusion.lexical:
-            return NOTHING[0]
-        return self.lexical.candidates(asked.tokens, k + self.fusion.candidates)
-
     @cached_property
     def _trend(self) -> NDArray[np.float32]:
         """Each item's trend (n,) with its weight; (0,) where it does not count."""
@@ -128,17 +206,26 @@ class HybridIndex:
             return NOTHING[1]
         return np.float32(self.fusion.trend) * self.trend
 
-    def _parts(self, asked: Asked) -> tuple[Any, ...]:
-        """What the compiled loops need of one query and of the index, weights applied."""
-        lexical, memory = self.lexical, np.float32(self.fusion.memory)
-        words: tuple[Any, ...] = _NO_WORDS
-        if lexical is not None and self.fusion.lexical:
-            weight = np.float32(self.fusion.lexical)
-            words = tuple(
-                (tokens.rows, tokens.weights * weight, stream.tokens.values, stream.tokens.offsets)
-                for tokens, stream in zip(asked.tokens, lexical.streams.values(), strict=True)
-            )
-        return asked.vectors, self.item_vectors, words, asked.items, asked.shares * memory, self._trend
+    def _words(self, asked: Sequence[Asked]) -> tuple[Any, list[NDArray[np.float32]]]:
+        """The queries' tokens beside the items', by stream, as `ranking.score` takes them, weighed; and their own
+        weights."""
+        if self.lexical is None or not self.fusion.lexical:
+            return _NO_WORDS, [NOTHING[1]]
+        weight = np.float32(self.fusion.lexical)
+        words, weights = [], []
+        for place, stream in enumerate(self.lexical.streams.values()):
+            tokens = [each.tokens[place] for each in asked]
+            own = _joined([each.weights for each in tokens])
+            rows = _joined([each.rows for each in tokens])
+            words.append((rows, own * weight, _starts(tokens), stream.tokens.values, stream.tokens.offsets))
+            weights.append(own)
+        return tuple(words), weights
+
+    def _known(self, asked: Sequence[Asked]) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+        """Remembered items of all queries, their weighed shares, and where those of each query begin."""
+        shares = _joined([each.shares for each in asked]) * np.float32(self.fusion.memory)
+        starts = np.array([*accumulate((len(each.items) for each in asked), initial=0)], np.int64)
+        return _joined([each.items for each in asked]), shares, starts
 
 
 def share_of(asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -149,68 +236,13 @@ def share_of(asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
     return np.where(asked.items[place] == rows, asked.shares[place], np.float32(0))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def products(queries: Any, items: Any, rows: Any, scores: Any, heads: Any) -> None:
-    """The largest inner product over heads of queries (H, D) with the items' vectors at `rows` (M,), and its head."""
-    for m in range(len(rows)):
-        item = items[rows[m]]
-        for h in range(queries.shape[0]):
-            product = np.float32(0)
-            for d in range(queries.shape[1]):
-                product += queries[h, d] * item[d]
-            if h == 0 or product > scores[m]:
-                scores[m], heads[m] = product, h
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _rank(
-    near: Any,
-    proposed: Any,
-    queries: Any,
-    items: Any,
-    words: Any,
-    known: Any,
-    shares: Any,
-    trend: Any,
-    scores: Any,
-    rows: Any,
-    heads: Any,
-) -> None:
-    """The best of all candidates, as many as `scores`, `rows` and `heads` (K,) hold; what is left over stays."""
-    every = np.empty(len(near) + len(proposed) + len(known), np.int64)
-    every[: len(near)] = near
-    every[len(near) : len(near) + len(proposed)] = proposed
-    every[len(near) + len(proposed) :] = known
-    every.sort()
-    number = 0
-    for place in range(len(every)):
-        if every[place] >= 0 and (number == 0 or every[place] != every[number - 1]):
-            every[number] = every[place]
-            number += 1
-    found = every[:number]
-    fused, best = np.empty(number, np.float32), np.empty(number, np.int8)
-    _score(found, queries, items, words, known, shares, trend, fused, best)
-    order = np.argsort(-fused, kind="mergesort")
-    for place in range(min(number, len(scores))):
-        at = order[place]
-        scores[place], rows[place], heads[place] = fused[at], found[at], best[at]
+def _starts(tokens: list[QueryTokens]) -> NDArray[np.int64]:
+    return np.array([*accumulate((len(each.rows) for each in tokens), initial=0)], np.int64)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _score(
-    rows: Any, queries: Any, items: Any, words: Any, known: Any, shares: Any, trend: Any, scores: Any, heads: Any
-) -> None:
-    """Fused scores of items (M,) and the heads of the largest inner product, into `scores` and `heads`."""
-    products(queries, items, rows, scores, heads)
-    for wanted, weights, values, offsets in words:
-        if len(wanted):
-            cover(wanted, weights, values, offsets, rows, scores)
-    for m in range(len(rows)):
-        place = np.searchsorted(known, rows[m])
-        if place < len(known) and known[place] == rows[m]:
-            scores[m] += shares[place]
-        if len(trend):
-            scores[m] += trend[rows[m]]
-
-
-_NO_WORDS = ((*NOTHING, np.zeros(0, np.int32), np.zeros(1, np.int64)),) * 2
+_NO_WORDS = ((*NOTHING, np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(1, np.int64)),) * 2
+_NO_POSTINGS = (np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.float32), 0)

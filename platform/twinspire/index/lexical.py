@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from twinspire.features.dictionaries import Dictionaries
+    from twinspire.index.filters import Selection
 
 MOST_POSTINGS = 200_000  # read for one query at the most, the rarest tokens first
 _POPULARITY = 1e-3  # of idf: among items with the same tokens the most clicked come first
@@ -112,31 +113,37 @@ class LexicalIndex:
                 cover(tokens.rows, tokens.weights, stream.tokens.values, stream.tokens.offsets, rows, total)
         return total
 
-    def candidates(self, query: list[QueryTokens], count: int) -> NDArray[np.int32]:
-        """Up to `count` items that share most with the query's words; among equals the most clicked."""
-        words = query[list(self.streams).index("words")]
+    def candidates(self, query: list[QueryTokens], count: int, allowed: Selection | None = None) -> NDArray[np.int32]:
+        """Up to `count` items, of those `allowed`, that share most with the query's words; among equals the most
+        clicked."""
+        words = query[self.words]
         if not len(words.rows):
             return np.zeros(0, np.int32)
-        scores, touched = self._scratch()
-        order = np.argsort(-words.weights)
-        number = _accumulate(
-            words.rows[order],
-            words.weights[order],
-            self._postings.values,
-            self._postings.offsets,
-            self._popularity,
-            MOST_POSTINGS,
-            scores,
-            touched,
-        )
+        slate, touched = self.scratch()
+        number = accumulate(words.rows, words.weights, *self.postings, slate, touched)
         found = touched[:number]
-        values = scores[found]
-        scores[found] = 0
-        if number > count:
+        values = slate[found]
+        slate[found] = 0
+        if allowed is not None:
+            kept = allowed.allows(found)
+            found, values = found[kept], values[kept]
+        if len(found) > count:
             found = found[np.argpartition(-values, count)[:count]]
         return found.copy()
 
-    def _scratch(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    @property
+    def words(self) -> int:
+        """The place of the words among the streams: they propose items."""
+        return list(self.streams).index("words")
+
+    @property
+    def postings(self) -> tuple[Any, ...]:
+        """What `accumulate` reads: the items of each word, where those of each begin, each item's popularity, and how
+        many of them are read for a query."""
+        return self._postings.values, self._postings.offsets, self._popularity, MOST_POSTINGS
+
+    def scratch(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """This thread's memory for `accumulate`: zeros for each item, (n,), and room for the touched ones."""
         if not hasattr(self._local, "scores"):
             self._local.scores = np.zeros(self.size, np.float32)
             self._local.touched = np.empty(min(self.size, MOST_POSTINGS), np.int32)
@@ -212,20 +219,21 @@ def cover(wanted: Any, weights: Any, values: Any, offsets: Any, rows: Any, total
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _accumulate(
-    tokens: Any, weights: Any, items: Any, offsets: Any, popularity: Any, budget: int, scores: Any, touched: Any
+def accumulate(
+    tokens: Any, weights: Any, items: Any, offsets: Any, popularity: Any, budget: int, slate: Any, touched: Any
 ) -> Any:
-    """Add each token's weight to the scores of its items, until `budget` postings are read."""
+    """Add each token's weight to its items' places on the slate (n,), the heaviest tokens first, until `budget`
+    postings are read. Gives the number of items that are not zero any more; they are the first of `touched`."""
     number, left = 0, budget
-    for t in range(len(tokens)):
+    for t in np.argsort(-weights):
         first, last = offsets[tokens[t]], offsets[tokens[t] + 1]
         last = min(last, first + left)
         left -= last - first
         for place in range(first, last):
             item = items[place]
-            if scores[item] == 0:
+            if slate[item] == 0:
                 touched[number] = item
                 number += 1
-                scores[item] = _POPULARITY * popularity[item]
-            scores[item] += weights[t]
+                slate[item] = _POPULARITY * popularity[item]
+            slate[item] += weights[t]
     return number

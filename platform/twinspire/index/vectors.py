@@ -53,6 +53,21 @@ class VectorIndex:
             scores, rows, head = merge_heads(scores.reshape(shape), rows.reshape(shape), wide)
         return _pad(scores, rows, head, k)
 
+    def candidates(
+        self, queries: NDArray[np.float32], k: int, *, within: NDArray[np.uint8] | None = None, effort: float = 1.0
+    ) -> NDArray[np.int64]:
+        """Rows (B, H * K) that are near queries (B, H, D), -1 where short, to be compared exactly."""
+        batch, heads, dim = queries.shape
+        wide = max(min(k, self.size), 1)
+        parameters: Any = None
+        if within is not None:
+            selector: Any = faiss.IDSelectorBitmap
+            parameters = faiss.SearchParameters()
+            parameters.sel = selector(within)
+        rows: NDArray[np.int64]
+        _, rows = self.index.search(np.ascontiguousarray(queries.reshape(batch * heads, dim)), wide, params=parameters)
+        return rows.reshape(batch, -1)
+
     def save(self, path: Path) -> None:
         """Write the index, from the GPU's memory too."""
         index = self.index
