@@ -169,7 +169,7 @@ def test_a_broken_manifest_is_refused(copy: Path, content: str) -> None:
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_schema_version_is_refused(copy: Path, version: int) -> None:
     edit_manifest(copy, schema_version=version)
-    assert f"schema version {version}, this Twinspire reads 3; fit again" in refused(copy)
+    assert f"schema version {version}, this Twinspire reads 4; fit again" in refused(copy)
 
 
 def test_another_tokeniser_is_refused(copy: Path) -> None:

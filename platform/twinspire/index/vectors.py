@@ -61,9 +61,8 @@ class VectorIndex:
         wide = max(min(k, self.size), 1)
         parameters: Any = None
         if within is not None:
-            selector: Any = faiss.IDSelectorBitmap
-            parameters = faiss.SearchParameters()
-            parameters.sel = selector(within)
+            module: Any = faiss  # whose types leave these out
+            parameters = module.SearchParameters(sel=module.IDSelectorBitmap(within))
         rows: NDArray[np.int64]
         _, rows = self.index.search(np.ascontiguousarray(queries.reshape(batch * heads, dim)), wide, params=parameters)
         return rows.reshape(batch, -1)
