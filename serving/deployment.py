@@ -14,7 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
 from serving.endpoints import application
+from serving.follow import Follower
 from serving.service import Service
+from serving.sources import Sources
+from serving.versions import DEFAULT_ARM
+from serving.wanted import ArmsFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from ray.serve import Application as ServeApplication
 
     from serving.application import Application
-    from serving.service import Retriever
+    from serving.versions import Retriever
 
 # A replica answers in batches, so it likes many requests at once; past this many the rest wait in the proxy.
 MAX_ONGOING_REQUESTS = 256
@@ -34,17 +38,6 @@ GARBAGE_THRESHOLD = 50_000
 SWITCH_INTERVAL_S = 0.0001
 # Ongoing requests a replica at which one more is started: batches are then well filled, the queue still short.
 TARGET_ONGOING_REQUESTS = 32
-
-
-def load_bundle(uri: str) -> "Retriever":
-    """Load a bundle from a folder, or from the MLflow registry where `uri` starts with `models:/`."""
-    from twinspire.bundle import Bundle
-
-    if uri.startswith("models:/"):
-        from twinspire.registry import fetch
-
-        return Bundle.load(fetch(uri))
-    return Bundle.load(Path(uri))
 
 
 def set_interpreter() -> None:
@@ -59,6 +52,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     bundle: str = Field(description="A bundle folder that every node can read, or models:/NAME@alias.")
+    arms: dict[str, str] = Field({}, description="More bundles, by the arm that asks for them.")
+    state_dir: str = Field("state", description="A folder of all replicas: what each arm serves, changed at run time.")
+    follow_s: float = Field(5.0, gt=0, description="Seconds between two looks at where the bundles come from.")
     feedback_dir: str = "feedback"
     min_replicas: int = Field(1, ge=1)
     max_replicas: int = Field(1, ge=1)
@@ -70,11 +66,13 @@ class Settings(BaseModel):
 class SearchDeployment:
     """Loads a bundle, warms it up, and answers HTTP; traffic comes only after that."""
 
-    def __init__(
-        self, uri: str, feedback_folder: str, max_batch: int, load: "Callable[[str], Retriever]" = load_bundle
-    ) -> None:
-        self._service = Service(load(uri), feedback_folder, max_batch=max_batch)
-        self._service.warm_up()
+    def __init__(self, settings: dict[str, Any], load: "Callable[[str], Retriever] | None" = None) -> None:
+        given = Settings.model_validate(settings)
+        self._service = Service(given.feedback_dir, max_batch=given.max_batch)
+        file = ArmsFile(Path(given.state_dir))
+        self._service.follower = Follower(self._service, file, Sources(load), given.follow_s)
+        self._service.follower.first()
+        self._service.follower.start()
         set_interpreter()
 
     def __serve_build_asgi_app__(self) -> "Application":
@@ -83,11 +81,20 @@ class SearchDeployment:
 
 def build(settings: Settings) -> "ServeApplication":
     """The Serve application for `settings`; what a Serve config file names as `import_path`."""
-    return assemble(settings, load_bundle)
+    return assemble(settings)
 
 
-def assemble(settings: Settings, load: "Callable[[str], Retriever]") -> "ServeApplication":
-    """The Serve application for `settings`; `load` makes a bundle of its address, in the replica."""
+def assemble(settings: Settings, load: "Callable[[str], Retriever] | None" = None) -> "ServeApplication":
+    """The Serve application for `settings`; `load` makes a bundle of its address, in the replica.
+
+    Writes down what each arm should serve, which the replicas then follow.
+    """
+    state = Path(settings.state_dir).absolute()
+    ArmsFile(state).start({DEFAULT_ARM: settings.bundle, **settings.arms})
+    given = settings.model_dump() | {
+        "state_dir": str(state),
+        "feedback_dir": str(Path(settings.feedback_dir).absolute()),
+    }
     options: dict[str, Any] = {
         "name": "search",
         "max_ongoing_requests": MAX_ONGOING_REQUESTS,
@@ -109,4 +116,4 @@ def assemble(settings: Settings, load: "Callable[[str], Retriever]") -> "ServeAp
     else:
         options["num_replicas"] = settings.min_replicas
     deployment = serve.deployment(**options)(SearchDeployment)
-    return deployment.bind(settings.bundle, str(Path(settings.feedback_dir).absolute()), settings.max_batch, load)
+    return deployment.bind(given, load)

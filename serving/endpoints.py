@@ -15,7 +15,7 @@ from serving.application import Application, Endpoint, Reply, Request
 from serving.openapi import document
 from serving.problems import Refusal, from_validation
 from serving.schema import Accepted, Feedback, SearchRequest, SearchResponse, Shoppers, State, Status
-from serving.service import MOST_SHOPPERS
+from serving.versions import MOST_SHOPPERS
 
 if TYPE_CHECKING:
     from serving.service import Service

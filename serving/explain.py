@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from serving.service import Retriever
+    from serving.versions import Retriever
     from twinspire.features.query import Query, Shopper
 
 SHOWN = ("title", "brand", "category", "price")

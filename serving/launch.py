@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,10 +23,10 @@ from twinspire import cluster, processes
 from twinspire.errors import BundleError, EnvironmentProblem, TwinspireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from serving.service import Retriever
+    from serving.versions import Retriever
 
 NAME = "twinspire"
 PREFIX = "twinspire-"
@@ -43,6 +43,9 @@ class Options:
     port: int = 8000
     replicas: int = 1
     max_replicas: int = 1
+    arms: Mapping[str, str] = field(default_factory=dict)
+    state_dir: str | None = None  # None: one of its own, for this run
+    follow_s: float = 5.0
     proxy: Literal["haproxy", "http"] = "haproxy"
     feedback_dir: str = "feedback"
     dashboard_port: int | None = None
@@ -168,10 +171,10 @@ class Server:
             raise EnvironmentProblem("Ray Serve is in use in this process already; serve from a process of its own")
         end_orphans()
         processes.require_free(self.options.host, self.options.port)
-        bundle = self.options.bundle
-        in_a_folder = self._load is None and not bundle.startswith("models:/")
-        if in_a_folder and not (Path(bundle) / "manifest.json").is_file():
-            raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
+        for bundle in (self.options.bundle, *self.options.arms.values()):
+            in_a_folder = self._load is None and not bundle.startswith("models:/")
+            if in_a_folder and not (Path(bundle) / "manifest.json").is_file():
+                raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
 
     def _start_ray(self) -> None:
         metrics_port = processes.free_port()
@@ -191,12 +194,14 @@ class Server:
     def _deploy(self) -> None:
         from ray import serve
 
-        from serving.deployment import Settings, assemble, load_bundle
+        from serving.deployment import Settings, assemble
 
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
-        bundle = self.options.bundle
         settings = Settings(
-            bundle=bundle if bundle.startswith("models:/") else str(Path(bundle).absolute()),
+            bundle=_address(self.options.bundle),
+            arms={arm: _address(bundle) for arm, bundle in self.options.arms.items()},
+            state_dir=self.options.state_dir or str(self._folder),
+            follow_s=self.options.follow_s,
             feedback_dir=str(Path(self.options.feedback_dir).absolute()),
             min_replicas=self.options.replicas,
             max_replicas=max(self.options.replicas, self.options.max_replicas),
@@ -208,9 +213,13 @@ class Server:
             last = str(error).strip().splitlines()[-1]
             raise EnvironmentProblem(f"the proxy did not start, try once more: {last}") from error
         try:
-            serve.run(assemble(settings, self._load or load_bundle), name=NAME, route_prefix="/")
+            serve.run(assemble(settings, self._load), name=NAME, route_prefix="/")
         except RuntimeError as error:
             raise _reason(serve.status()) from error
+
+
+def _address(bundle: str) -> str:
+    return bundle if bundle.startswith("models:/") else str(Path(bundle).absolute())
 
 
 def _reason(status: Any) -> TwinspireError:

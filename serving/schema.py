@@ -197,6 +197,29 @@ class Shoppers(BaseModel):
     shoppers: list[SampleShopper]
 
 
+class Served(BaseModel):
+    """A version in memory."""
+
+    model: Model
+    bundle: str = Field(description="Where it came from.")
+    key: str = Field(description="Which content it had there.")
+    since: datetime
+
+
+class Arm(Served):
+    """The version that answers for an arm, and the one that a rollback would bring back."""
+
+    previous: Served | None = None
+
+
+class NotTaken(BaseModel):
+    """A content that an arm did not take, and why; it goes on with what it has."""
+
+    key: str
+    reason: str
+    at: datetime
+
+
 class Status(BaseModel):
     """What one replica serves and has done: the one that answers. Of several replicas each counts its own requests."""
 
@@ -204,6 +227,11 @@ class Status(BaseModel):
     arm: str
     model: Model
     bundle: dict[str, Any] = Field(description="From the bundle's manifest.")
+    arms: dict[str, Arm]
+    refused_bundles: dict[str, NotTaken] = Field(
+        description="By arm, the last content that was refused since it was swapped."
+    )
+    unreachable: dict[str, str] = Field(description="By arm, why its bundle's address could not be asked.")
     started: datetime
     uptime_s: float
     searches: int = Field(description="Searches that this replica has answered since it started.")

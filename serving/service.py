@@ -6,79 +6,39 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import orjson
 from pydantic import BaseModel
 
-from serving.encode import ItemEncoder
 from serving.explain import explain, plain
 from serving.feedback import FeedbackLog
 from serving.pipeline import Pipeline
+from serving.versions import DEFAULT_ARM, Version, Versions
 from twinspire.errors import RequestError
 from twinspire.features.query import Event, Query, Shopper
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Hashable, Sequence
     from pathlib import Path
 
-    import numpy as np
-    import polars as pl
-    from numpy.typing import NDArray
-
+    from serving.follow import Follower
     from serving.schema import Feedback, SearchRequest, User
+    from serving.versions import Results, Retriever
     from twinspire.index.hybrid import Asked
 
     Embedded = Asked | Exception
 
-DEFAULT_ARM = "default"
 MAX_BATCH = 64
-MOST_SHOPPERS = 100
 
 logger = logging.getLogger(__name__)
-
-
-class Results(Protocol):
-    """Rows, scores and the head that found each: (B, k), rows -1 where short."""
-
-    @property
-    def items(self) -> NDArray[np.int32]: ...  # noqa: D102
-    @property
-    def scores(self) -> NDArray[np.float32]: ...  # noqa: D102
-    @property
-    def heads(self) -> NDArray[np.int8]: ...  # noqa: D102
-
-
-class Retriever(Protocol):
-    """What the service needs of a bundle; items are in the order of the rows."""
-
-    @property
-    def manifest(self) -> Any: ...  # noqa: D102
-    @property
-    def item_ids(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def item_rows(self) -> Mapping[str, int]: ...  # noqa: D102
-    @property
-    def items(self) -> pl.DataFrame: ...  # noqa: D102
-
-    def ask(self, queries: Sequence[Query]) -> list[Asked]:
-        """B queries, ready for the index."""
-        ...
-
-    def nearest(self, asked: Sequence[Asked], k: int) -> Results:
-        """The k best items of each of what `ask` gave."""
-        ...
-
-    def shoppers(self, count: int) -> list[Shopper]:
-        """Sample shoppers."""
-        ...
 
 
 @dataclass(slots=True)
 class SearchJob:
     """One search in the queue. `request_id` must be printable ASCII without quotes and backslashes."""
 
+    version: Version
     query: Query
     k: int
     explain: bool
@@ -109,32 +69,26 @@ def to_filters(request: SearchRequest) -> dict[str, Any] | None:
 
 
 class Service:
-    """One bundle, one search thread, one feedback thread. `ready` is True between `warm_up` and `close`."""
+    """The arms' versions, one search thread, one feedback thread. `ready` once the default arm has a version."""
 
-    def __init__(self, bundle: Retriever, feedback_folder: str | Path, *, max_batch: int = MAX_BATCH) -> None:
-        self.bundle = bundle
-        self.ready = False
+    def __init__(self, feedback_folder: str | Path, *, max_batch: int = MAX_BATCH) -> None:
+        self.versions = Versions()
+        self.follower: Follower | None = None
         self.started = datetime.now(UTC)
         self.searches = self.batches = self.feedback_events = 0
-        self.model = {"name": str(bundle.manifest.name), "version": str(bundle.manifest.version)}
-        self._middle = b'","arm":"%s","model":%s,"items":[' % (
-            DEFAULT_ARM.encode(),
-            orjson.dumps(self.model),
-        )
-        self._encoder = ItemEncoder(bundle.item_ids)
+        self._closed = False
         self._feedback = FeedbackLog(feedback_folder)
         self._max_batch = max_batch
-        self._samples: list[Shopper] = []
         self._pipeline: Pipeline[SearchJob, list[Embedded], bytes] = Pipeline(
             self._embed, self._answer, max_batch=max_batch, name="search"
         )
 
     def search(self, request: SearchRequest, request_id: str) -> asyncio.Future[bytes]:
         """Queue a search; the future gives the body of the answer."""
-        if request.arm is not None and request.arm != DEFAULT_ARM:
-            raise RequestError("arm", f"there is no such arm; this server has: {DEFAULT_ARM}")
+        version = self.versions.of(request.arm)
         query = Query(request.query, to_shopper(request.user), to_filters(request))
-        return self._pipeline.submit(SearchJob(query, request.k, request.explain, request_id, time.perf_counter()))
+        job = SearchJob(version, query, request.k, request.explain, request_id, time.perf_counter())
+        return self._pipeline.submit(job)
 
     async def feedback(self, feedback: Feedback) -> str:
         """Keep an event; returns its id once it is on disk."""
@@ -142,35 +96,59 @@ class Service:
         self.feedback_events += 1
         return event_id
 
-    def warm_up(self) -> None:
+    @property
+    def ready(self) -> bool:
+        """Whether searches are answered."""
+        return DEFAULT_ARM in self.versions.current and not self._closed
+
+    def put(self, arm: str, bundle: Retriever, address: str = "", key: str = "") -> None:
+        """Warm a bundle up and let it answer for an arm; from any thread, while others answer."""
+        version = Version(arm, bundle, address, key)
+        self._warm_up(version)
+        self.versions.put(version)
+
+    def roll_back(self, arm: str) -> Version:
+        """Let the previous version of an arm answer again. Errors: RequestError where there is none."""
+        self.versions.of(arm)
+        before = self.versions.roll_back(arm)
+        if before is None:
+            raise RequestError("arm", f"{arm} has no previous version in memory")
+        return before
+
+    def _warm_up(self, version: Version) -> None:
         """Run every shape of batch once, so that no caller pays for compilation or page faults."""
-        self._samples = self.bundle.shoppers(MOST_SHOPPERS)
-        shoppers = [None, *self._samples[:8]]
+        shoppers = [None, *version.samples[:8]]
         for size in (1, 2, 8, self._max_batch):
-            jobs = [
-                SearchJob(Query("warm up", shoppers[i % len(shoppers)]), k, False, "warm-up", 0.0)
-                for i, k in zip(range(size), [10, 100] * size, strict=False)
-            ]
-            self._answer(jobs, self._embed(jobs))
-        jobs = [SearchJob(Query("warm up"), 10, True, "warm-up", 0.0)]
-        self._answer(jobs, self._embed(jobs))
-        self.searches = self.batches = 0
-        self.ready = True
+            queries = [Query("warm up", shoppers[i % len(shoppers)]) for i in range(size)]
+            for k in (10, 100):
+                found = version.bundle.nearest(version.bundle.ask(queries), k)
+                version.encoder.encode(found.items, found.scores)
+        job = SearchJob(version, Query("warm up"), 10, True, "warm-up", 0.0)
+        self._answer_alike([job], version.bundle.ask([job.query]))
 
     def close(self) -> None:
         """Answer what waits and stop the threads."""
-        self.ready = False
+        self._closed = True
+        if self.follower is not None:
+            self.follower.stop()
         self._pipeline.stop()
         self._feedback.close()
 
     def status(self) -> dict[str, Any]:
         """The body of /v1/status."""
         now = datetime.now(UTC)
+        default, previous = self.versions.current.get(DEFAULT_ARM), self.versions.previous
+        manifest = default.bundle.manifest if default else None
         return {
             "status": "ready" if self.ready else "starting",
             "arm": DEFAULT_ARM,
-            "model": self.model,
-            "bundle": self.bundle.manifest.model_dump(mode="json", exclude={"architecture", "config", "files"}),
+            "model": default.model if default else {},
+            "bundle": manifest.model_dump(mode="json", exclude={"architecture", "config", "files"}) if manifest else {},
+            "arms": {
+                arm: version.status() | {"previous": previous[arm].status() if arm in previous else None}
+                for arm, version in self.versions.current.items()
+            },
+            **(self.follower.status() if self.follower else {"refused_bundles": {}, "unreachable": {}}),
             "started": self.started,
             "uptime_s": round((now - self.started).total_seconds(), 3),
             "searches": self.searches,
@@ -179,58 +157,74 @@ class Service:
         }
 
     def shoppers(self, n: int) -> dict[str, Any]:
-        """The body of /v1/shoppers: at most n, and MOST_SHOPPERS, with the titles of what they last looked at."""
-        return {"shoppers": [plain(self.bundle, shopper) for shopper in self._samples[:n]]}
+        """The body of /v1/shoppers: at most n, and a hundred, with the titles of what they last looked at."""
+        default = self.versions.of(DEFAULT_ARM)
+        return {"shoppers": [plain(default.bundle, shopper) for shopper in default.samples[:n]]}
 
     def _embed(self, jobs: list[SearchJob]) -> list[Embedded]:
         """Queries ready for the index, or what is wrong with them; in the event loop: small steps in Python."""
+        if all(job.version is jobs[0].version for job in jobs):
+            return self._embed_alike(jobs)
+        embedded: list[Embedded] = [None] * len(jobs)  # type: ignore[list-item]
+        for places in _groups(jobs, lambda job: job.version):
+            for place, one in zip(places, self._embed_alike([jobs[place] for place in places]), strict=True):
+                embedded[place] = one
+        return embedded
+
+    def _embed_alike(self, jobs: list[SearchJob]) -> list[Embedded]:
         try:
-            return [*self.bundle.ask([job.query for job in jobs])]
+            return [*jobs[0].version.bundle.ask([job.query for job in jobs])]
         except Exception as error:
             if len(jobs) > 1:  # a job that fails does not fail its neighbours
-                return [embedded for job in jobs for embedded in self._embed([job])]
+                return [embedded for job in jobs for embedded in self._embed_alike([job])]
             return [_failure(error)]
 
     def _answer(self, jobs: list[SearchJob], embedded: list[Embedded]) -> list[bytes | Exception]:
-        """One search for each k, in the thread."""
+        """One search for each version and k, in the thread."""
         self.batches += 1
         self.searches += len(jobs)
-        answers: list[bytes | Exception] = [b""] * len(jobs)
-        by_k: dict[int, list[int]] = {}
-        for i, (job, found) in enumerate(zip(jobs, embedded, strict=True)):
-            if isinstance(found, Exception):
-                answers[i] = found
-            else:
-                by_k.setdefault(job.k, []).append(i)
-        for k, places in by_k.items():
-            asked: list[Asked] = [embedded[i] for i in places]  # type: ignore[misc]
-            for i, answer in zip(places, self._answer_same_k([jobs[i] for i in places], asked, k), strict=True):
-                answers[i] = answer
+        answers: list[bytes | Exception] = [one if isinstance(one, Exception) else b"" for one in embedded]
+        well = [place for place, one in enumerate(embedded) if not isinstance(one, Exception)]
+        for group in _groups([jobs[place] for place in well], lambda job: (job.version, job.k)):
+            places = [well[place] for place in group]
+            asked: list[Asked] = [embedded[place] for place in places]  # type: ignore[misc]
+            for place, answer in zip(places, self._answer_alike([jobs[p] for p in places], asked), strict=True):
+                answers[place] = answer
         return answers
 
-    def _answer_same_k(self, jobs: list[SearchJob], asked: list[Asked], k: int) -> Sequence[bytes | Exception]:
+    def _answer_alike(self, jobs: list[SearchJob], asked: list[Asked]) -> Sequence[bytes | Exception]:
+        """Of one version and with one k."""
         try:
-            return self._encode(jobs, self.bundle.nearest(asked, k))
+            return self._encode(jobs, jobs[0].version.bundle.nearest(asked, jobs[0].k))
         except Exception as error:
             if len(jobs) > 1:
-                return [self._answer_same_k([job], asked[i : i + 1], k)[0] for i, job in enumerate(jobs)]
+                return [self._answer_alike([job], asked[i : i + 1])[0] for i, job in enumerate(jobs)]
             return [_failure(error)]
 
     def _encode(self, jobs: list[SearchJob], results: Results) -> list[bytes]:
         bodies = []
-        plain_items = self._encoder.encode(results.items, results.scores)
+        version = jobs[0].version
+        plain_items = version.encoder.encode(results.items, results.scores)
         now = time.perf_counter()
         for i, job in enumerate(jobs):
             took = b"%.3f" % ((now - job.queued) * 1000)
             if job.explain:
                 items, understood = explain(
-                    self.bundle, job.query, results.items[i], results.scores[i], results.heads[i]
+                    version.bundle, job.query, results.items[i], results.scores[i], results.heads[i]
                 )
                 end = b'],"took_ms":%s,"understood":%s}' % (took, understood)
             else:
                 items, end = plain_items[i], b'],"took_ms":%s}' % took
-            bodies.append(b'{"request_id":"%s%s%s%s' % (job.request_id.encode(), self._middle, items, end))
+            bodies.append(b'{"request_id":"%s%s%s%s' % (job.request_id.encode(), version.middle, items, end))
         return bodies
+
+
+def _groups(jobs: list[SearchJob], by: Callable[[SearchJob], Hashable]) -> list[list[int]]:
+    """Places of the jobs that are alike."""
+    found: dict[Hashable, list[int]] = {}
+    for place, job in enumerate(jobs):
+        found.setdefault(by(job), []).append(place)
+    return [*found.values()]
 
 
 def _failure(error: Exception) -> Exception:

@@ -100,8 +100,8 @@ def retriever():
 
 @pytest.fixture
 def service(retriever, tmp_path):
-    made = Service(retriever, tmp_path / "feedback")
-    made.warm_up()
+    made = Service(tmp_path / "feedback")
+    made.put("default", retriever)
     yield made
     made.close()
 

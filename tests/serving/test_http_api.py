@@ -183,7 +183,7 @@ def test_every_refusal_is_a_problem(call, method, path, headers, status):
 
 
 def test_not_ready_until_warm(service, call):
-    service.ready = False
+    service.versions.drop("default")
     assert run(call("GET", "/readyz")).status_code == 503
     assert search(call, query="a").status_code == 503
     assert run(call("GET", "/healthz")).status_code == 200

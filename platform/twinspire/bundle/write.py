@@ -14,7 +14,9 @@ import polars as pl
 from safetensors.torch import save_file
 
 import twinspire
-from twinspire.bundle.manifest import FILTERS, LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums
+from twinspire.bundle.bundle import Bundle
+from twinspire.bundle.canaries import CANARIES, write_canaries
+from twinspire.bundle.manifest import FILTERS, LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums, sha256
 from twinspire.errors import BundleError
 from twinspire.features.spec import Category, History, Number
 from twinspire.features.store import file_name
@@ -85,6 +87,9 @@ def write_bundle(parts: Parts, target: Path) -> Manifest:
         if parts.filters:
             FilterIndex.build(parts.dataset.items, parts.filters).save(folder / FILTERS)
         manifest = _manifest(parts, target.name, dictionaries.tokeniser, folder)
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+        write_canaries(Bundle.load(folder, verify=False), folder)
+        manifest = manifest.model_copy(update={"files": {**manifest.files, CANARIES: sha256(folder / CANARIES)}})
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
     return manifest
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from rich.console import Console
 
+from twinspire.errors import EnvironmentProblem
+
 if TYPE_CHECKING:
     from serving.launch import Options, Server
 
@@ -23,6 +25,13 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.option("--bundle", required=True, help="A bundle folder, or models:/NAME@ALIAS from the registry.")
+@click.option(
+    "--arm",
+    "arms",
+    multiple=True,
+    metavar="NAME=BUNDLE",
+    help="One more bundle, answering requests that name this arm; repeatable.",
+)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 to be reached from other machines.")
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(1), help="Copies of tower and index.")
@@ -34,10 +43,24 @@ Examples:
     type=click.Choice(["haproxy", "http"]),
     help="haproxy is many times as fast; http is Serve's own proxy, for systems without it.",
 )
+@click.option(
+    "--follow",
+    "follow_s",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Seconds between two looks for a new bundle in the folder, or a new version at the alias.",
+)
+@click.option(
+    "--state-dir", help="Where it is kept what each arm serves, rollbacks too; default: nowhere beyond this run."
+)
 @click.option("--feedback-dir", default="feedback", show_default=True, help="Where /v1/feedback is kept.")
 @click.option("--dashboard-port", type=click.IntRange(1, 65535), help="Start the Ray dashboard on this port.")
 def command(**given: Any) -> None:
     """Serve a bundle over HTTP until Ctrl-C.
+
+    A new bundle in the same folder, or a new version at the registry's alias, is loaded beside the old one, verified,
+    and takes its place without a pause; one that is refused leaves the old one serving, and /v1/status says why.
 
     Starts a Ray of its own on this machine, with replicas that hold query tower and index in one process. It is
     ready when /readyz says 200. The web page is at /, the API at /docs.
@@ -48,6 +71,7 @@ def command(**given: Any) -> None:
     """
     from serving.launch import Options, Server
 
+    given["arms"] = _arms(given["arms"])
     given["max_replicas"] = given["max_replicas"] or given["replicas"]
     options = Options(**given)
     _heed_signals(_interrupt)
@@ -65,6 +89,18 @@ def command(**given: Any) -> None:
     finally:
         _heed_signals(signal.SIG_IGN)
         server.stop()
+
+
+def _arms(given: tuple[str, ...]) -> dict[str, str]:
+    arms: dict[str, str] = {}
+    for one in given:
+        name, equals, bundle = one.partition("=")
+        if not (equals and name and bundle) or name == "default" or name in arms:
+            raise EnvironmentProblem(
+                f"--arm {one}: write NAME=BUNDLE, each name once; `default` is --bundle"
+            )
+        arms[name] = bundle
+    return arms
 
 
 def _heed_signals(handler: Any) -> None:

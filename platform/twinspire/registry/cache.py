@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -36,16 +39,42 @@ def fetch(source: str | Path, *, uri: str | None = None, cache: Path | None = No
     folder = (cache or cache_folder()) / "bundles"
     target = folder / f"{version.name[:40]}-{version.version}-{version.tags[CHECKSUM][:16]}"
     if _is_whole(target, version):
+        _remember(str(source), version, target)
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as scratch:
             _put(_download(client, version, Path(scratch)), target, version)
+        _remember(str(source), version, target)
     except OSError as error:
         raise EnvironmentProblem(
             f"cache {folder}: {error.strerror or error}; set TWINSPIRE_CACHE to another folder"
         ) from None
     return target
+
+
+def last_fetched(source: str, *, cache: Path | None = None) -> tuple[str, Path] | None:
+    """What `fetch` gave last for this source, for when MLflow is not to be had: `models:/NAME/VERSION` and its folder;
+    None where nothing was fetched, or it is there no more."""
+    note = _note((cache or cache_folder()) / "bundles", source)
+    try:
+        said = json.loads(note.read_text())
+        folder = note.parent.parent / said["folder"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return (said["version"], folder) if (folder / MANIFEST).is_file() else None
+
+
+def _remember(source: str, version: Version, target: Path) -> None:
+    note = _note(target.parent, source)
+    note.parent.mkdir(exist_ok=True)
+    beside = note.with_suffix(f".{os.getpid()}")
+    beside.write_text(json.dumps({"version": version.uri, "folder": target.name}))
+    beside.replace(note)
+
+
+def _note(folder: Path, source: str) -> Path:
+    return folder / ".last" / f"{quote(source, safe='')}.json"
 
 
 def _download(client: MlflowClient, version: Version, scratch: Path) -> Path:

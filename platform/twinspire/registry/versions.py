@@ -89,6 +89,11 @@ def find(uri: str, *, client: MlflowClient) -> Version:
     return found
 
 
+def resolve(source: str, *, uri: str | None = None) -> str:
+    """`models:/NAME/VERSION` of what `NAME@ALIAS` names now; cheap to ask. Errors: as for `find`."""
+    return find(source, client=connect(uri)).uri
+
+
 def show(source: str, *, uri: str | None = None) -> Details:
     """A version and its figures; `source` as for `find`. Errors: as for `find`."""
     client = connect(uri)
