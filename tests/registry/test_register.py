@@ -82,6 +82,19 @@ def test_an_alias_moves_and_the_fetch_follows(store, tiny_bundle, copy_bundle):
     assert [(v.version, v.aliases) for v in listed] == [(2, ("champion",)), (1, ())]
 
 
+def test_what_was_fetched_last_is_known_without_mlflow(store, tiny_bundle, copy_bundle, monkeypatch, tmp_path):
+    registry.register(tiny_bundle, "shop", alias="champion")
+    assert registry.resolve("models:/shop@champion") == "models:/shop/1"
+    assert registry.last_fetched("models:/shop@champion") is None
+    first = registry.fetch("models:/shop@champion")
+    registry.register(copy_bundle(version="later"), "shop", alias="champion")
+    assert registry.resolve("models:/shop@champion") == "models:/shop/2"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    assert registry.last_fetched("models:/shop@champion") == ("models:/shop/1", first)
+    shutil.rmtree(first)
+    assert registry.last_fetched("models:/shop@champion") is None
+
+
 def test_the_same_bundle_keeps_its_version(store, tiny_bundle):
     first = registry.register(tiny_bundle, "shop")
     again = registry.register(tiny_bundle, "shop", alias="champion", metrics={"recall@10": 0.5})

@@ -182,12 +182,12 @@ def test_every_refusal_is_a_problem(call, method, path, headers, status):
         assert answer.headers["allow"]
 
 
-def test_not_ready_until_warm(service, call):
+def test_not_ready_until_warm(service, retriever, call):
     service.versions.drop("default")
     assert run(call("GET", "/readyz")).status_code == 503
     assert search(call, query="a").status_code == 503
     assert run(call("GET", "/healthz")).status_code == 200
-    service.ready = True
+    service.put("default", retriever)
     assert run(call("GET", "/readyz")).status_code == 200
 
 

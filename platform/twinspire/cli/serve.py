@@ -96,9 +96,7 @@ def _arms(given: tuple[str, ...]) -> dict[str, str]:
     for one in given:
         name, equals, bundle = one.partition("=")
         if not (equals and name and bundle) or name == "default" or name in arms:
-            raise EnvironmentProblem(
-                f"--arm {one}: write NAME=BUNDLE, each name once; `default` is --bundle"
-            )
+            raise EnvironmentProblem(f"--arm {one}: write NAME=BUNDLE, each name once; `default` is --bundle")
         arms[name] = bundle
     return arms
 

@@ -59,7 +59,7 @@ def last_fetched(source: str, *, cache: Path | None = None) -> tuple[str, Path] 
     note = _note((cache or cache_folder()) / "bundles", source)
     try:
         said = json.loads(note.read_text())
-        folder = note.parent.parent / said["folder"]
+        folder = note.parent.parent / "bundles" / said["folder"]
     except (OSError, ValueError, KeyError):
         return None
     return (said["version"], folder) if (folder / MANIFEST).is_file() else None
@@ -67,14 +67,14 @@ def last_fetched(source: str, *, cache: Path | None = None) -> tuple[str, Path] 
 
 def _remember(source: str, version: Version, target: Path) -> None:
     note = _note(target.parent, source)
-    note.parent.mkdir(exist_ok=True)
+    note.parent.mkdir(parents=True, exist_ok=True)
     beside = note.with_suffix(f".{os.getpid()}")
     beside.write_text(json.dumps({"version": version.uri, "folder": target.name}))
     beside.replace(note)
 
 
 def _note(folder: Path, source: str) -> Path:
-    return folder / ".last" / f"{quote(source, safe='')}.json"
+    return folder.parent / "last" / f"{quote(source, safe='')}.json"
 
 
 def _download(client: MlflowClient, version: Version, scratch: Path) -> Path:
