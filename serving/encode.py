@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from twinspire.features.ids import PADDING
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from twinspire.features.ids import ItemIds
 
 Bytes = NDArray[np.uint8]
 
@@ -22,12 +23,12 @@ _OPEN = np.frombuffer(b'{"item_id":', np.uint8)
 _SCORE = np.frombuffer(b',"score":', np.uint8)
 _NULL = np.frombuffer(b"null", np.uint8)
 _PAIRS = np.frombuffer(b"".join(b"%02d" % i for i in range(100)), np.uint8)  # two digits in one look-up
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _DECIMALS = 7  # float32 holds about as many near 1
 _SCALE = 10**_DECIMALS
-_WIDEST = 11 + 9 + 24 + 2  # bytes of an item beside its id
-_BLOCK = (
-    16  # ids are copied in blocks of this, which the compiler makes one instruction; what is too much is overwritten
-)
+_WIDEST = 11 + 2 + 9 + 24 + 2  # bytes of an item beside its id
+# Ids are copied in blocks of this, which the compiler makes one instruction; what is too much is overwritten.
+_BLOCK = PADDING
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -89,11 +90,15 @@ def _write_items(ids: Bytes, offsets: Any, rows: Any, scores: Any, out: Bytes, e
             for i in range(len(_OPEN)):
                 out[at + i] = _OPEN[i]
             at += len(_OPEN)
+            out[at] = 34  # "
+            at += 1
             length = stops[k] - starts[k]
             for block in range(0, length, _BLOCK):
                 for i in range(_BLOCK):
                     out[at + block + i] = ids[starts[k] + block + i]
             at += length
+            out[at] = 34
+            at += 1
             for i in range(len(_SCORE)):
                 out[at + i] = _SCORE[i]
             at = _write_score(scores[b, k], out, at + len(_SCORE))
@@ -102,16 +107,51 @@ def _write_items(ids: Bytes, offsets: Any, rows: Any, scores: Any, out: Bytes, e
         ends[b] = at
 
 
-class ItemEncoder:
-    """Item ids of a catalogue, escaped once; memory is the ids themselves and eight bytes each."""
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _special(text: Bytes) -> Any:
+    """How many bytes must be escaped."""
+    number = 0
+    for byte in text:
+        number += byte < 32 or byte == 34 or byte == 92
+    return number
 
-    def __init__(self, item_ids: Sequence[str]) -> None:
-        encoded = [orjson.dumps(item_id) for item_id in item_ids]
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        self._offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum(lengths, out=self._offsets[1:])
-        self._ids = np.frombuffer(b"".join(encoded) + bytes(_BLOCK), np.uint8)
-        self._longest = int(lengths.max(initial=0))
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _escaped(ids: Bytes, offsets: Any) -> Any:
+    """The ids as JSON has them between quotes, padded, and their offsets."""
+    starts = np.zeros(len(offsets), np.int64)
+    for row in range(len(offsets) - 1):
+        length = 0
+        for at in range(offsets[row], offsets[row + 1]):
+            byte = ids[at]
+            length += 2 if byte in (34, 92) else 6 if byte < 32 else 1
+        starts[row + 1] = starts[row] + length
+    out = np.zeros(starts[-1] + _BLOCK, np.uint8)
+    for row in range(len(offsets) - 1):
+        to = starts[row]
+        for at in range(offsets[row], offsets[row + 1]):
+            byte = ids[at]
+            if byte < 32:  # \u00..
+                out[to], out[to + 1], out[to + 2], out[to + 3] = 92, 117, 48, 48
+                out[to + 4], out[to + 5] = _HEX[byte >> 4], _HEX[byte & 15]
+                to += 6
+                continue
+            if byte in (34, 92):
+                out[to] = 92
+                to += 1
+            out[to] = byte
+            to += 1
+    return out, starts
+
+
+class ItemEncoder:
+    """Item ids of a catalogue as JSON, escaped once where any has to be."""
+
+    def __init__(self, ids: ItemIds) -> None:
+        self._ids, self._offsets = ids.text, ids.offsets
+        if _special(ids.text[: ids.offsets[-1]]):
+            self._ids, self._offsets = _escaped(ids.text, ids.offsets)
+        self._longest = int(np.diff(self._offsets).max(initial=0))
 
     def encode(self, rows: NDArray[np.int32], scores: NDArray[np.float32]) -> list[bytes]:
         """`rows` (B, k), -1 where short, and `scores` (B, k) to the inside of B JSON arrays of items."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from twinspire.features.ids import ItemIds
     from twinspire.features.query import Query, Shopper
     from twinspire.index.hybrid import Asked
 
@@ -42,7 +43,7 @@ class Retriever(Protocol):
     @property
     def manifest(self) -> Any: ...  # noqa: D102
     @property
-    def item_ids(self) -> Sequence[str]: ...  # noqa: D102
+    def item_ids(self) -> ItemIds: ...  # noqa: D102
     @property
     def item_rows(self) -> Mapping[str, int]: ...  # noqa: D102
     @property

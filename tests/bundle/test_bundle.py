@@ -126,7 +126,7 @@ def test_the_shopper_changes_the_answer(tiny_bundle: Path) -> None:
 def test_items_and_shoppers_are_shown(rich: Rich) -> None:
     bundle = rich.bundle
     assert bundle.items.columns == ["item_id", "title", "brand", "category", "price", "clicks"]
-    assert bundle.items["item_id"].to_list() == bundle.item_ids
+    assert bundle.items["item_id"].to_list() == list(bundle.item_ids)
     assert bundle.item_rows[bundle.item_ids[7]] == 7
     assert bundle.items["clicks"].sum() == rich.encoded.meta.positives
     shoppers = bundle.shoppers(3)

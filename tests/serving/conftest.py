@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from serving.endpoints import application
 from serving.service import Service
+from twinspire.features.ids import ItemIds, ItemRows
 from twinspire.features.query import Event, Shopper
 from twinspire.index.filters import FilterIndex
 from twinspire.index.hybrid import Asked
@@ -50,10 +51,11 @@ class SmallRetriever:
 
     def __init__(self) -> None:
         titles = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
-        self.item_ids = [f"i{n}é" if n % 7 == 0 else f"i{n}" for n in range(len(titles))]
-        self.items = pl.DataFrame({"item_id": self.item_ids, "title": titles, "price": np.arange(len(titles)) + 0.5})
+        ids = [f"i{n}é" if n % 7 == 0 else f"i{n}" for n in range(len(titles))]
+        self.item_ids = ItemIds.of(ids)
+        self.items = pl.DataFrame({"item_id": ids, "title": titles, "price": np.arange(len(titles)) + 0.5})
         self.manifest = SmallManifest()
-        self.item_rows = {item_id: row for row, item_id in enumerate(self.item_ids)}
+        self.item_rows = ItemRows(self.item_ids)
         self._vectors = embed(titles)
         self.filters = FilterIndex.build(self.items, {"title": "text", "price": "number"})
         self._titles = dict(zip(self.item_ids, titles, strict=True))

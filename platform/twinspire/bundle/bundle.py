@@ -12,10 +12,11 @@ import numpy as np
 import polars as pl
 from safetensors.torch import load_file
 
-from twinspire.bundle.manifest import FILTERS, LEXICAL, MEMORY, TREND, Manifest
+from twinspire.bundle.manifest import FILTERS, IDS, LEXICAL, MEMORY, TREND, Manifest
 from twinspire.errors import BundleError
 from twinspire.features.dictionaries import Dictionaries
 from twinspire.features.history import KINDS
+from twinspire.features.ids import ItemIds, ItemRows
 from twinspire.features.query import Event, Query, Shopper
 from twinspire.features.request import RequestEncoder
 from twinspire.features.spec import History
@@ -29,7 +30,7 @@ from twinspire.model import QueryLookup, TwoTower
 from twinspire.ragged import Ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -57,12 +58,12 @@ class Bundle:
         model: TwoTower,
         index: HybridIndex,
         items: pl.DataFrame,
+        item_ids: ItemIds,
     ) -> None:
-        self.folder, self.manifest = folder, manifest
+        self.folder, self.manifest, self.item_ids = folder, manifest, item_ids
         self.encoder, self.model, self.index = encoder, model, index
         self._query_tower = QueryLookup(model)
         self.items = items
-        self.item_ids: list[str] = items["item_id"].to_list()
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = True, device: str = "cpu") -> Bundle:
@@ -93,14 +94,16 @@ class Bundle:
         if index.size != len(items) or index.index.d != manifest.dimensions:
             held, wanted = f"{index.size} x {index.index.d}", f"{len(items)} x {manifest.dimensions}"
             raise BundleError(f"{folder}: the index holds {held}, the catalogue {wanted}; copy the bundle again")
+        stored = folder / IDS
+        ids = ItemIds.load(stored / IDS) if stored.exists() else ItemIds.of(items["item_id"])
         encoder = RequestEncoder(
             dictionaries,
             pl.read_parquet(folder / "users.parquet"),
-            _rows(items["item_id"]),
+            ItemRows(ids),
             _history_bags(folder, dictionaries),
         )
         hybrid = _hybrid(folder, manifest, dictionaries, index, items)
-        return cls(folder, manifest, encoder, model.eval(), hybrid, items)
+        return cls(folder, manifest, encoder, model.eval(), hybrid, items, ids)
 
     def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Query vectors (B, H, D)."""
@@ -135,9 +138,9 @@ class Bundle:
         return self.index.item_vectors
 
     @property
-    def item_rows(self) -> dict[str, int]:
+    def item_rows(self) -> Mapping[str, int]:
         """Item id to row."""
-        return self.encoder.item_rows  # type: ignore[return-value]
+        return self.encoder.item_rows
 
     @cached_property
     def users(self) -> pl.DataFrame:
@@ -179,10 +182,6 @@ def _hybrid(
         fusion=fusion,
         filters=FilterIndex.load(folder / FILTERS, manifest.filters, len(items)),
     )
-
-
-def _rows(item_ids: pl.Series) -> dict[str, int]:
-    return {item: row for row, item in enumerate(item_ids)}
 
 
 def _history_bags(folder: Path, dictionaries: Dictionaries) -> dict[str, Ragged]:

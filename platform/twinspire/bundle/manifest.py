@@ -20,7 +20,7 @@ SCHEMA_VERSION = 4
 READABLE = (2, 3, 4)  # 2 has vectors alone, 3 no filters
 MANIFEST = "manifest.json"
 REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "items.parquet", "users.parquet")
-LEXICAL, MEMORY, TREND, FILTERS = "lexical", "memory.parquet", "trend.npy", "filters"
+LEXICAL, MEMORY, TREND, FILTERS, IDS = "lexical", "memory.parquet", "trend.npy", "filters", "ids"
 _CHUNK = 1 << 22
 
 

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 import twinspire
 from twinspire.bundle.bundle import Bundle
 from twinspire.bundle.canaries import CANARIES, write_canaries
-from twinspire.bundle.manifest import FILTERS, LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums, sha256
+from twinspire.bundle.manifest import FILTERS, IDS, LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums, sha256
 from twinspire.errors import BundleError
+from twinspire.features.ids import ItemIds
 from twinspire.features.spec import Category, History, Number
 from twinspire.features.store import file_name
 from twinspire.index.filters import FilterIndex
@@ -75,6 +76,8 @@ def write_bundle(parts: Parts, target: Path) -> Manifest:
         parts.index.save(folder / "index.faiss")
         np.save(folder / "item_vectors.npy", parts.vectors)
         _items(parts).write_parquet(folder / "items.parquet")
+        (folder / IDS).mkdir()
+        ItemIds.of(parts.dataset.items["item_id"]).save(folder / IDS / IDS)
         _users(parts).write_parquet(folder / "users.parquet")
         _queries(parts).write_parquet(folder / "queries.parquet")
         _save_history(parts, folder)
