@@ -19,6 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from twinspire.bundle import read_items
 from twinspire.errors import EnvironmentProblem
 from twinspire.features.history import KINDS
 from twinspire.processes import free_port
@@ -166,7 +167,7 @@ def _wait_for_interrupt(server: subprocess.Popen[bytes]) -> None:
 def _two_shoppers(market: Path, bundle: Path) -> list[Shopper]:
     """Two shoppers as unlike as the profiles allow, each with a long history."""
     users = pl.read_parquet(market / "users.parquet")
-    items = pl.read_parquet(bundle / "items.parquet")
+    items = read_items(bundle)
     known = pl.read_parquet(bundle / "users.parquet").select("user_id", "history")
     users = users.join(known, on="user_id").sort(pl.col("history").list.len(), descending=True, maintain_order=True)
     kinds = [("female", "high"), ("male", "low")]

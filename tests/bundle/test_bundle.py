@@ -5,14 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich_shop import Rich
 
-from twinspire.bundle import Bundle, Manifest, check_target
+from twinspire.bundle import Bundle, Manifest, check_target, read_items
 from twinspire.bundle import write as writing
 from twinspire.bundle.manifest import MANIFEST, checksums
 from twinspire.errors import BundleError
@@ -140,7 +139,7 @@ def test_items_and_shoppers_are_shown(rich: Rich) -> None:
 
 
 @pytest.mark.parametrize("name", sorted({"features.json", "model.safetensors", "index.faiss", "item_vectors.npy",
-                                         "items.parquet", "users.parquet", "vocabulary.words.hashes.npy"}))  # fmt: skip
+                                         "items.arrow", "users.parquet", "vocabulary.words.hashes.npy"}))  # fmt: skip
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "empty"])
 def test_a_damaged_file_is_refused_by_name(copy: Path, name: str, damage: str) -> None:
     path = copy / name
@@ -186,11 +185,14 @@ def test_parts_that_do_not_fit_are_refused_even_with_good_checksums(copy: Path) 
     def sign() -> None:
         edit_manifest(copy, files=checksums(copy))
 
-    items = pl.read_parquet(copy / "items.parquet")
-    items.head(5).write_parquet(copy / "items.parquet")
+    items = read_items(copy)
+    beside = copy.with_name("items.arrow")  # what is mapped must not be written over
+    items.head(5).write_ipc(beside)
+    beside.replace(copy / "items.arrow")
     sign()
     assert "64 x 16" in refused(copy)
-    items.write_parquet(copy / "items.parquet")
+    items.write_ipc(beside)
+    beside.replace(copy / "items.arrow")
     sign()
     Bundle.load(copy)
     architecture = json.loads((copy / MANIFEST).read_text())["architecture"]

@@ -11,7 +11,7 @@ import tiny_encoder
 import tiny_shop
 from command import refused
 
-from twinspire.bundle import Bundle
+from twinspire.bundle import Bundle, read_items
 
 SMALL = ("--set", "model.dim=16", "--set", "model.hidden=16")
 ASKED = ("acme red shoes", "delta white tent", "cirrus black mug", "borealis green lamp")
@@ -55,7 +55,7 @@ def found(line, k=3):
         "search", "--bundle", line.folder / "bundle", "--queries", line.folder / "asked.parquet", "--k", k, "--out", out
     )
     assert ended.code == 0, ended.err
-    items = pl.read_parquet(line.folder / "bundle" / "items.parquet").select("item_id", "title")
+    items = read_items(line.folder / "bundle").select("item_id", "title")
     titles = pl.read_parquet(out).join(items, on="item_id", how="left", maintain_order="left")
     return [titles.filter(pl.col("row") == row)["title"].to_list() for row in range(len(ASKED))]
 

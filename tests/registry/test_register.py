@@ -185,8 +185,8 @@ def test_mlflow_loads_it_as_a_model(store, tiny_bundle, monkeypatch):
 
 def test_a_damaged_bundle_is_not_registered(store, copy_bundle):
     folder = copy_bundle()
-    (folder / "items.parquet").write_bytes(b"not what it was")
-    with pytest.raises(BundleError, match=r"items\.parquet"):
+    (folder / "items.arrow").write_bytes(b"not what it was")
+    with pytest.raises(BundleError, match=r"items\.arrow"):
         registry.register(folder, "shop")
     assert registry.list_versions() == []
 

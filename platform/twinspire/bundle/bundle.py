@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from safetensors.torch import load_file
 
-from twinspire.bundle.manifest import FILTERS, IDS, LEXICAL, MEMORY, TREND, Manifest
+from twinspire.bundle.manifest import FILTERS, IDS, ITEMS, ITEMS_BEFORE_4, LEXICAL, MEMORY, TREND, Manifest
 from twinspire.errors import BundleError
 from twinspire.features.dictionaries import Dictionaries
 from twinspire.features.history import KINDS
@@ -90,7 +91,7 @@ class Bundle:
                 f"{folder}: model.safetensors does not fit the manifest ({str(error).splitlines()[0]})"
             ) from None
         index = VectorIndex.load(folder / "index.faiss", manifest.index.parameters, device)
-        items = pl.read_parquet(folder / "items.parquet")
+        items = read_items(folder)
         if index.size != len(items) or index.index.d != manifest.dimensions:
             held, wanted = f"{index.size} x {index.index.d}", f"{len(items)} x {manifest.dimensions}"
             raise BundleError(f"{folder}: the index holds {held}, the catalogue {wanted}; copy the bundle again")
@@ -163,6 +164,21 @@ class Bundle:
     def event(self, item: int, kind: int, time: int) -> Event:
         """One of the Events as a caller would send it."""
         return Event(self.item_ids[item], KINDS[kind], EPOCH + timedelta(microseconds=time))
+
+
+def read_items(folder: Path) -> pl.DataFrame:
+    """What a bundle shows of its items, (n,): item_id, title and the like, and clicks. Memory-mapped.
+
+    Errors: BundleError for a table that cannot be read.
+    """
+    try:
+        if (folder / ITEMS).exists():
+            table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
+            return cast("pl.DataFrame", pl.from_arrow(table))
+        return pl.read_parquet(folder / ITEMS_BEFORE_4)
+    except (OSError, pa.ArrowInvalid, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{folder}: the items cannot be read ({reason}); copy the bundle again") from None
 
 
 def _hybrid(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 4
 READABLE = (2, 3, 4)  # 2 has vectors alone, 3 no filters
 MANIFEST = "manifest.json"
-REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "items.parquet", "users.parquet")
+REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "users.parquet")
+ITEMS, ITEMS_BEFORE_4 = "items.arrow", "items.parquet"
 LEXICAL, MEMORY, TREND, FILTERS, IDS = "lexical", "memory.parquet", "trend.npy", "filters", "ids"
 _CHUNK = 1 << 22
 
@@ -82,7 +83,7 @@ class Manifest(BaseModel):
 
         Errors: BundleError that names the first missing or changed file.
         """
-        for name in REQUIRED:
+        for name in (*REQUIRED, ITEMS if self.schema_version >= 4 else ITEMS_BEFORE_4):
             if name not in self.files:
                 raise BundleError(f"{folder}: {MANIFEST} has no checksum of {name}; fit again")
         for name, expected in self.files.items():

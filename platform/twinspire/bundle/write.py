@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import twinspire
 from twinspire.bundle.bundle import Bundle
 from twinspire.bundle.canaries import CANARIES, write_canaries
-from twinspire.bundle.manifest import FILTERS, IDS, LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums, sha256
+from twinspire.bundle.manifest import FILTERS, IDS, ITEMS, LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums, sha256
 from twinspire.errors import BundleError
 from twinspire.features.ids import ItemIds
 from twinspire.features.spec import Category, History, Number
@@ -75,7 +75,7 @@ def write_bundle(parts: Parts, target: Path) -> Manifest:
         save_file(parts.model.state_dict(), folder / "model.safetensors")
         parts.index.save(folder / "index.faiss")
         np.save(folder / "item_vectors.npy", parts.vectors)
-        _items(parts).write_parquet(folder / "items.parquet")
+        _items(parts).write_ipc(folder / ITEMS, compression="uncompressed")
         (folder / IDS).mkdir()
         ItemIds.of(parts.dataset.items["item_id"]).save(folder / IDS / IDS)
         _users(parts).write_parquet(folder / "users.parquet")
