@@ -6,31 +6,56 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs
-from uuid import uuid4
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from serving.application import Application, Endpoint, Reply, Request
+from serving import headers
+from serving.application import Application, Endpoint
+from serving.batch import search_batch
+from serving.limits import LONGEST_DEADLINE_MS, deadline, overloaded
 from serving.openapi import document
 from serving.problems import Refusal, from_validation
-from serving.schema import Accepted, Feedback, SearchRequest, SearchResponse, Shoppers, State, Status
-from serving.service import MOST_SHOPPERS
+from serving.request import Reply, Request
+from serving.schema import (
+    Accepted,
+    BatchRequest,
+    BatchResponse,
+    Feedback,
+    SearchRequest,
+    SearchResponse,
+    Shoppers,
+    State,
+    Status,
+)
+from serving.service import DEFAULT_ARM, MOST_SHOPPERS
 
 if TYPE_CHECKING:
+    from serving.gate import Gate
+    from serving.logs import RequestLog
     from serving.service import Service
 
 PAGES = Path(__file__).parent / "page"
 HTML = b"text/html; charset=utf-8"
+MAX_BATCH_BODY = 4 << 20  # bytes; all of them are read in one call, which holds up the other requests
+
+DEADLINE = {
+    "name": "x-deadline-ms",
+    "in": "header",
+    "description": "Milliseconds that the caller will wait; past them, a search that has not begun costs nothing.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_DEADLINE_MS},
+}
 
 Incoming = TypeVar("Incoming", bound=BaseModel)
 
 
-def application(service: Service) -> Application:
-    """The whole HTTP API over a service."""
+def application(
+    service: Service, *, gate: Gate | None = None, log: RequestLog | None = None, names_requests: bool = True
+) -> Application:
+    """The whole HTTP API over a service; the options are those of `Application`."""
     api = _Api(service)
     endpoints = api.endpoints()
-    app = Application(endpoints)
+    app = Application(endpoints, gate=gate, log=log, names_requests=names_requests)
     api.app = app
     api.openapi = orjson.dumps(document(endpoints))
     return app
@@ -43,14 +68,9 @@ def _read(model: type[Incoming], body: bytes) -> Incoming:
         raise from_validation(error) from None
 
 
-def _request_id(request: Request) -> str:
-    """The caller's or the proxy's x-request-id where it is fit to stand in JSON as it is, else a new one."""
-    given = request.header(b"x-request-id")
-    if given and len(given) <= 128 and given.isascii():
-        text = given.decode()
-        if text.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            return text
-    return uuid4().hex
+def _page(name: str) -> Reply:
+    html = (PAGES / name).read_bytes()
+    return Reply(html, content_type=HTML, headers=headers.page(html))
 
 
 class _Api:
@@ -59,13 +79,21 @@ class _Api:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._page = (PAGES / "index.html").read_bytes()
-        self._docs = (PAGES / "docs.html").read_bytes()
+        self._page = _page("index.html")
+        self._docs = _page("docs.html")
 
     async def search(self, request: Request) -> Reply:
+        self._refuse_unless_free()
+        until = deadline(request.header(b"x-deadline-ms"))
         asked = _read(SearchRequest, await request.json_body())
-        self._refuse_unless_ready()
-        return Reply(await self.service.search(asked, _request_id(request)))
+        return Reply(await self.service.search(asked, request.id, until), arm=DEFAULT_ARM)
+
+    async def search_batch(self, request: Request) -> Reply:
+        self._refuse_unless_free()
+        until = deadline(request.header(b"x-deadline-ms"))
+        asked = _read(BatchRequest, await request.json_body(MAX_BATCH_BODY))
+        self.app.gate.charge(request, len(asked.searches) - 1)
+        return Reply(await search_batch(self.service, asked, request.id, until), arm=DEFAULT_ARM)
 
     async def feedback(self, request: Request) -> Reply:
         told = _read(Feedback, await request.json_body())
@@ -83,7 +111,7 @@ class _Api:
         return Reply(b'{"status":"ready"}')
 
     async def status(self, request: Request) -> Reply:
-        told = self.service.status() | {"refused": self.app.refused, "failed": self.app.failed}
+        told = self.service.status() | {"refused": self.app.refusals.total(), "failed": self.app.failed}
         return Reply(orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS))
 
     async def shoppers(self, request: Request) -> Reply:
@@ -94,10 +122,10 @@ class _Api:
         return Reply(orjson.dumps(await asyncio.to_thread(self.service.shoppers, int(given))))
 
     async def page(self, request: Request) -> Reply:
-        return Reply(self._page, content_type=HTML)
+        return self._page
 
     async def docs(self, request: Request) -> Reply:
-        return Reply(self._docs, content_type=HTML)
+        return self._docs
 
     async def openapi_json(self, request: Request) -> Reply:
         return Reply(self.openapi)
@@ -106,8 +134,14 @@ class _Api:
         if not self.service.ready:
             raise Refusal(503, "the bundle is not loaded and warm yet", headers=[(b"retry-after", b"1")])
 
+    def _refuse_unless_free(self) -> None:
+        """Before anything is read: under an overload, a refusal has to cost less than an answer."""
+        self._refuse_unless_ready()
+        if self.service.full:
+            raise overloaded()
+
     def endpoints(self) -> list[Endpoint]:
-        body = (400, 413, 415, 422)
+        body = (400, 408, 413, 415, 422)
         n = {
             "name": "n",
             "in": "query",
@@ -116,17 +150,21 @@ class _Api:
         }
         return [
             Endpoint("POST", "/v1/search", self.search, "The k best items for a query and a shopper.",
-                     SearchRequest, SearchResponse, refusals=(*body, 503)),
+                     request=SearchRequest, response=SearchResponse, parameters=(DEADLINE,),
+                     refusals=(*body, 503, 504)),
+            Endpoint("POST", "/v1/search:batch", self.search_batch, "The same for up to 256 searches at once.",
+                     request=BatchRequest, response=BatchResponse, parameters=(DEADLINE,),
+                     refusals=(*body, 503, 504)),
             Endpoint("POST", "/v1/feedback", self.feedback, "What a shopper did; 202 once it is on disk.",
-                     Feedback, Accepted, refusals=(*body, 503)),
+                     request=Feedback, response=Accepted, refusals=(*body, 503)),
             Endpoint("GET", "/v1/shoppers", self.shoppers, "Sample shoppers that the bundle remembers.",
                      response=Shoppers, parameters=(n,), refusals=(422,)),
             Endpoint("GET", "/v1/status", self.status, "What one replica, the one that answers, serves and has done.",
                      response=Status),
-            Endpoint("GET", "/healthz", self.healthz, "200 while the process answers.", response=State),
-            Endpoint("GET", "/readyz", self.readyz, "200 once the bundle is loaded and warm.",
+            Endpoint("GET", "/healthz", self.healthz, "200 while the process answers.", "open", response=State),
+            Endpoint("GET", "/readyz", self.readyz, "200 once the bundle is loaded and warm.", "open",
                      response=State, refusals=(503,)),
-            Endpoint("GET", "/", self.page, "The web page.", content_type="text/html"),
-            Endpoint("GET", "/docs", self.docs, "This API, to read.", content_type="text/html"),
-            Endpoint("GET", "/openapi.json", self.openapi_json, "This API, for programs (OpenAPI 3.1)."),
+            Endpoint("GET", "/", self.page, "The web page.", "open", content_type="text/html"),
+            Endpoint("GET", "/docs", self.docs, "This API, to read.", "open", content_type="text/html"),
+            Endpoint("GET", "/openapi.json", self.openapi_json, "This API, for programs (OpenAPI 3.1).", "open"),
         ]  # fmt: skip

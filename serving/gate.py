@@ -10,7 +10,7 @@ from serving.limits import RateLimiter, too_many
 from serving.problems import Refusal
 
 if TYPE_CHECKING:
-    from serving.application import Request
+    from serving.request import Request
     from serving.keys import KeyRing
 
 Access = Literal["open", "search", "admin"]

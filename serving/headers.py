@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Headers = list[tuple[bytes, bytes]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
-CAREFUL: Headers = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
-ANSWER: Headers = [*CAREFUL, (b"cache-control", b"no-store")]
+CAREFUL: Headers = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+ANSWER: Headers = (*CAREFUL, (b"cache-control", b"no-store"))
 
 
 def page(html: bytes) -> Headers:
@@ -28,7 +28,7 @@ def page(html: bytes) -> Headers:
         b"form-action 'self'",
         b"frame-ancestors 'none'",
     ]
-    return [*CAREFUL, (b"content-security-policy", b"; ".join(policy)), (b"cache-control", b"no-cache")]
+    return (*CAREFUL, (b"content-security-policy", b"; ".join(policy)), (b"cache-control", b"no-cache"))
 
 
 def _hashes(html: bytes, tag: bytes) -> Iterator[bytes]:

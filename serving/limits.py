@@ -1,4 +1,4 @@
-"""What a replica does not take on: too many requests of one caller, a queue that is full, a deadline that has passed."""
+"""What a replica does not take on: too many requests of one caller, a full queue, a deadline that has passed."""
 
 from __future__ import annotations
 

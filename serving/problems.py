@@ -44,12 +44,19 @@ class Refusal(Exception):
 
 def field_path(loc: tuple[int | str, ...]) -> str:
     """("user", "history", 2, "event") -> user.history[2].event."""
-    if loc[:2] == ("user", "profile"):
-        loc = loc[:3]  # beyond it pydantic names the branches of a union
+    inside = _inside_profile(loc)
+    if inside:
+        loc = loc[: len(loc) - inside]  # there pydantic names the branches of a union
     path = ""
     for part in loc:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     return path
+
+
+def _inside_profile(loc: tuple[int | str, ...]) -> int:
+    """How many parts of a place are inside a value of a shopper's profile."""
+    own = loc[2:] if loc[:1] == ("searches",) else loc
+    return max(0, len(own) - 3) if own[:2] == ("user", "profile") else 0
 
 
 def _say(error: Any) -> str:
@@ -57,7 +64,7 @@ def _say(error: Any) -> str:
     kind = error["type"]
     if kind == "extra_forbidden":
         return LATER.get(name, "unknown field; /docs lists the known ones")
-    if error["loc"][:2] == ("user", "profile") and len(error["loc"]) > 3:
+    if _inside_profile(error["loc"]):
         return "must be a string or a finite number"
     if kind == "missing":
         return "this field is required"

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 MAX_K = 1000
 MAX_QUERY = 1000  # characters
 MAX_HISTORY = 1000  # events
+MAX_SEARCHES = 256  # of a batch
 CLOCK_SKEW = timedelta(minutes=5)  # between a caller's clock and ours
 
 NO_NUL = r"^[^\x00]*$"
@@ -74,18 +75,43 @@ class User(Incoming):
     )
 
 
-class SearchRequest(Incoming):
+class Question(Incoming):
+    """What is asked, and who asks: the part that single searches and those of a batch have in common."""
+
+    query: QueryText
+    user: User | None = None
+    explain: bool = Field(False, description="Add what the item is and what was understood.")
+
+
+class SearchRequest(Question):
     """A query, the number of results, and who asks."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"query": "red running shoes", "k": 10, "user": {"user_id": "u42"}}}
     )
 
-    query: QueryText
     k: int = Field(10, ge=1, le=MAX_K, description="Results wanted.")
-    user: User | None = None
     arm: Identifier | None = Field(None, description="The arm that answers; left out, the server's choice.")
-    explain: bool = Field(False, description="Add what the item is and what was understood.")
+
+
+class BatchedSearch(Question):
+    """One search of a batch."""
+
+    k: int | None = Field(None, ge=1, le=MAX_K, description="Results wanted; left out, as many as the batch says.")
+
+
+class BatchRequest(Incoming):
+    """Many searches at once, for rankers, offline jobs and tests."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"k": 10, "searches": [{"query": "red shoes"}, {"query": "lamp", "user": {"user_id": "u42"}}]}
+        }
+    )
+
+    searches: Annotated[list[BatchedSearch], Field(min_length=1, max_length=MAX_SEARCHES)]
+    k: int = Field(10, ge=1, le=MAX_K, description="Results wanted of each search that does not say.")
+    arm: Identifier | None = Field(None, description="The arm that answers; left out, the server's choice.")
 
 
 class Feedback(Incoming):
@@ -143,6 +169,23 @@ class SearchResponse(BaseModel):
     understood: Understood | None = None
 
 
+class Result(BaseModel):
+    """The best items of one search of a batch, best first."""
+
+    items: list[Item]
+    understood: Understood | None = None
+
+
+class BatchResponse(BaseModel):
+    """A result for each search, in the order of the request."""
+
+    request_id: str
+    arm: str
+    model: Model
+    took_ms: float = Field(description="Milliseconds in the replica, for all of them.")
+    results: list[Result]
+
+
 class Accepted(BaseModel):
     """The feedback is on disk."""
 
@@ -191,8 +234,8 @@ class Status(BaseModel):
     searches: int = Field(description="Searches that this replica has answered since it started.")
     batches: int = Field(description="Batches that they were answered in.")
     feedback: int = Field(description="Events that this replica has put on disk.")
-    refused: int = Field(description="Requests answered 4xx.")
-    failed: int = Field(description="Requests answered 5xx.")
+    refused: int = Field(description="Requests answered 4xx, and those too many or too late: 503 and 504.")
+    failed: int = Field(description="Requests answered 500: defects.")
 
 
 class FieldProblem(BaseModel):

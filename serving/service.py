@@ -13,6 +13,8 @@ import orjson
 from serving.encode import ItemEncoder
 from serving.explain import explain, plain
 from serving.feedback import FeedbackLog
+from serving.limits import MAX_QUEUE, NEVER, deadline_passed, overloaded
+from serving.metrics import Metrics
 from serving.pipeline import Pipeline
 from twinspire.errors import RequestError
 from twinspire.features.query import Event, Query, Shopper
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from serving.schema import Feedback, SearchRequest, User
+    from serving.schema import Feedback, Question, SearchRequest, User
     from twinspire.index.hybrid import Asked
 
     Embedded = Asked | Exception
@@ -76,13 +78,17 @@ class Retriever(Protocol):
 
 @dataclass(slots=True)
 class SearchJob:
-    """One search in the queue. `request_id` must be printable ASCII without quotes and backslashes."""
+    """One search in the queue. `request_id` must be printable ASCII without quotes and backslashes.
+
+    Without a `request_id` the answer is what a result of a batch is: the items, in braces of their own.
+    """
 
     query: Query
     k: int
     explain: bool
     request_id: str
     queued: float  # time.perf_counter()
+    deadline: float = NEVER  # time.perf_counter()
 
 
 def to_shopper(user: User | None) -> Shopper | None:
@@ -100,7 +106,14 @@ def to_shopper(user: User | None) -> Shopper | None:
 class Service:
     """One bundle, one search thread, one feedback thread. `ready` is True between `warm_up` and `close`."""
 
-    def __init__(self, bundle: Retriever, feedback_folder: str | Path, *, max_batch: int = MAX_BATCH) -> None:
+    def __init__(
+        self,
+        bundle: Retriever,
+        feedback_folder: str | Path,
+        *,
+        max_batch: int = MAX_BATCH,
+        max_queue: int = MAX_QUEUE,
+    ) -> None:
         self.bundle = bundle
         self.ready = False
         self.started = datetime.now(UTC)
@@ -112,18 +125,38 @@ class Service:
         )
         self._encoder = ItemEncoder(bundle.item_ids)
         self._feedback = FeedbackLog(feedback_folder)
-        self._max_batch = max_batch
+        self._max_batch, self._max_queue = max_batch, max_queue
+        self.metrics = Metrics()
         self._samples: list[Shopper] = []
         self._pipeline: Pipeline[SearchJob, list[Embedded], bytes] = Pipeline(
-            self._embed, self._answer, max_batch=max_batch, name="search"
+            self._prepare, self._answer, max_batch=max_batch, name="search"
         )
 
-    def search(self, request: SearchRequest, request_id: str) -> asyncio.Future[bytes]:
-        """Queue a search; the future gives the body of the answer."""
-        if request.arm is not None and request.arm != DEFAULT_ARM:
+    @property
+    def full(self) -> bool:
+        """Whether as many searches wait as may; one more, or one more batch of them, is then refused."""
+        return self._pipeline.waiting >= self._max_queue
+
+    def search(self, request: SearchRequest, request_id: str, deadline: float = NEVER) -> asyncio.Future[bytes]:
+        """Queue a search; the future gives the body of the answer.
+
+        Raises Refusal: 503 at once where the queue is full, 504 from the future where `deadline` (on
+        time.perf_counter()) is over before its batch begins.
+        """
+        self.require_arm(request.arm)
+        if self.full:
+            raise overloaded()
+        return self.queue(request, request.k, request_id, deadline)
+
+    def queue(self, asked: Question, k: int, request_id: str, deadline: float) -> asyncio.Future[bytes]:
+        """Queue a search whether or not the queue is full; without a `request_id`, as a part of a batch."""
+        query = Query(asked.query, to_shopper(asked.user))
+        return self._pipeline.submit(SearchJob(query, k, asked.explain, request_id, time.perf_counter(), deadline))
+
+    def require_arm(self, arm: str | None) -> None:
+        """Refuse an arm that there is not."""
+        if arm is not None and arm != DEFAULT_ARM:
             raise RequestError("arm", f"there is no such arm; this server has: {DEFAULT_ARM}")
-        query = Query(request.query, to_shopper(request.user))
-        return self._pipeline.submit(SearchJob(query, request.k, request.explain, request_id, time.perf_counter()))
 
     async def feedback(self, feedback: Feedback) -> str:
         """Keep an event; returns its id once it is on disk."""
@@ -144,6 +177,7 @@ class Service:
         jobs = [SearchJob(Query("warm up"), 10, True, "warm-up", 0.0)]
         self._answer(jobs, self._embed(jobs))
         self.searches = self.batches = 0
+        self.metrics = Metrics()
         self.ready = True
 
     def close(self) -> None:
@@ -171,6 +205,15 @@ class Service:
         """The body of /v1/shoppers: at most n, and MOST_SHOPPERS, with the titles of what they last looked at."""
         return {"shoppers": [plain(self.bundle, shopper) for shopper in self._samples[:n]]}
 
+    def _prepare(self, jobs: list[SearchJob]) -> list[Embedded]:
+        """In the event loop: those in time, ready for the index; of the others, that they are late."""
+        started = time.perf_counter()
+        self.metrics.stages["wait"].add([started - job.queued for job in jobs])
+        in_time = [job for job in jobs if job.deadline > started]
+        embedded = iter(self._embed(in_time) if in_time else [])
+        self.metrics.stages["encode"].add([time.perf_counter() - started])
+        return [next(embedded) if job.deadline > started else deadline_passed() for job in jobs]
+
     def _embed(self, jobs: list[SearchJob]) -> list[Embedded]:
         """Queries ready for the index, or what is wrong with them; in the event loop: small steps in Python."""
         try:
@@ -184,6 +227,7 @@ class Service:
         """One search for each k, in the thread."""
         self.batches += 1
         self.searches += len(jobs)
+        self.metrics.sizes.add([float(len(jobs))])
         answers: list[bytes | Exception] = [b""] * len(jobs)
         by_k: dict[int, list[int]] = {}
         for i, (job, found) in enumerate(zip(jobs, embedded, strict=True)):
@@ -199,7 +243,10 @@ class Service:
 
     def _answer_same_k(self, jobs: list[SearchJob], asked: list[Asked], k: int) -> Sequence[bytes | Exception]:
         try:
-            return self._encode(jobs, self.bundle.nearest(asked, k))
+            started = time.perf_counter()
+            results = self.bundle.nearest(asked, k)
+            self.metrics.stages["search"].add([time.perf_counter() - started])
+            return self._encode(jobs, results)
         except Exception as error:
             if len(jobs) > 1:
                 return [self._answer_same_k([job], asked[i : i + 1], k)[0] for i, job in enumerate(jobs)]
@@ -209,16 +256,21 @@ class Service:
         bodies = []
         plain_items = self._encoder.encode(results.items, results.scores)
         now = time.perf_counter()
+        self.metrics.stages["total"].add([now - job.queued for job in jobs])
+        self.metrics.empty += int((results.items[:, 0] < 0).sum())
         for i, job in enumerate(jobs):
-            took = b"%.3f" % ((now - job.queued) * 1000)
             if job.explain:
                 items, understood = explain(
                     self.bundle, job.query, results.items[i], results.scores[i], results.heads[i]
                 )
-                end = b'],"took_ms":%s,"understood":%s}' % (took, understood)
+                end = b',"understood":%s}' % understood
             else:
-                items, end = plain_items[i], b'],"took_ms":%s}' % took
-            bodies.append(b'{"request_id":"%s%s%s%s' % (job.request_id.encode(), self._middle, items, end))
+                items, end = plain_items[i], b"}"
+            if job.request_id:
+                start = b'{"request_id":"%s%s' % (job.request_id.encode(), self._middle)
+                bodies.append(b'%s%s],"took_ms":%.3f%s' % (start, items, (now - job.queued) * 1000, end))
+            else:
+                bodies.append(b'{"items":[%s]%s' % (items, end))
         return bodies
 
 
