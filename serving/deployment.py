@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
+from ray.serve.config import BackpressureConfig
 
+from serving import logs
 from serving.endpoints import application
+from serving.export import Exporter
+from serving.gate import open_gate
+from serving.limits import MAX_QUEUE
+from serving.logs import SLOW_MS
 from serving.service import Service
 
 if TYPE_CHECKING:
@@ -24,8 +30,11 @@ if TYPE_CHECKING:
     from serving.application import Application
     from serving.service import Retriever
 
-# A replica answers in batches, so it likes many requests at once; past this many the rest wait in the proxy.
-MAX_ONGOING_REQUESTS = 256
+# A replica answers in batches, so it likes many requests at once. It bounds its own queue, and what is too much it
+# refuses in a few microseconds; so all that one HAProxy may send (its own bound) comes in, and nothing waits outside,
+# where no deadline is heeded. Past that, Serve refuses.
+MAX_ONGOING_REQUESTS = 4096
+MAX_QUEUED_REQUESTS = 256
 # Objects between two collections of garbage. A request that waits for its batch is some hundred objects that live on;
 # at Python's 700, collections would look at them again and again, a tenth of the event loop's time.
 GARBAGE_THRESHOLD = 50_000
@@ -64,21 +73,31 @@ class Settings(BaseModel):
     max_replicas: int = Field(1, ge=1)
     cpus_per_replica: float = Field(1.0, gt=0)
     max_batch: int = Field(64, ge=1)
+    max_queue: int = Field(MAX_QUEUE, ge=1, description="Searches that wait in a replica; more are answered 503.")
+    rate_limit: float | None = Field(None, gt=0, description="Searches a second for each key in each replica.")
+    api_keys: str | None = Field(None, description="File of keys on every node; else the variable TWINSPIRE_API_KEYS.")
+    admin_keys: str | None = Field(None, description="The same for /v1/admin/: TWINSPIRE_ADMIN_KEYS.")
+    slow_ms: float = Field(SLOW_MS, gt=0, description="A request that takes longer gets a line in the log.")
 
 
 @serve.ingress()
 class SearchDeployment:
     """Loads a bundle, warms it up, and answers HTTP; traffic comes only after that."""
 
-    def __init__(
-        self, uri: str, feedback_folder: str, max_batch: int, load: "Callable[[str], Retriever]" = load_bundle
-    ) -> None:
-        self._service = Service(load(uri), feedback_folder, max_batch=max_batch)
+    def __init__(self, settings: Settings, load: "Callable[[str], Retriever]" = load_bundle) -> None:
+        # Keys are read here, in the replica: they are in no argument that Serve keeps, shows or logs.
+        gate = open_gate(settings.api_keys, settings.admin_keys, settings.rate_limit)
+        logs.to_stderr()
+        self._service = Service(
+            load(settings.bundle), settings.feedback_dir, max_batch=settings.max_batch, max_queue=settings.max_queue
+        )
         self._service.warm_up()
+        self._app = application(self._service, gate=gate, log=logs.RequestLog(settings.slow_ms), names_requests=False)
         set_interpreter()
+        Exporter(self._service, self._app, serve.get_replica_context().replica_tag)
 
     def __serve_build_asgi_app__(self) -> "Application":
-        return application(self._service)
+        return self._app
 
 
 def build(settings: Settings) -> "ServeApplication":
@@ -91,6 +110,8 @@ def assemble(settings: Settings, load: "Callable[[str], Retriever]") -> "ServeAp
     options: dict[str, Any] = {
         "name": "search",
         "max_ongoing_requests": MAX_ONGOING_REQUESTS,
+        "max_queued_requests": MAX_QUEUED_REQUESTS,
+        "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=1),
         "max_constructor_retry_count": 1,  # a bundle that is refused once is refused again
         "ray_actor_options": {"num_cpus": settings.cpus_per_replica},
         "health_check_period_s": 10,
@@ -109,4 +130,5 @@ def assemble(settings: Settings, load: "Callable[[str], Retriever]") -> "ServeAp
     else:
         options["num_replicas"] = settings.min_replicas
     deployment = serve.deployment(**options)(SearchDeployment)
-    return deployment.bind(settings.bundle, str(Path(settings.feedback_dir).absolute()), settings.max_batch, load)
+    absolute = {"feedback_dir": str(Path(settings.feedback_dir).absolute())}
+    return deployment.bind(settings.model_copy(update=absolute), load)

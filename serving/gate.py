@@ -10,8 +10,8 @@ from serving.limits import RateLimiter, too_many
 from serving.problems import Refusal
 
 if TYPE_CHECKING:
-    from serving.request import Request
     from serving.keys import KeyRing
+    from serving.request import Request
 
 Access = Literal["open", "search", "admin"]
 

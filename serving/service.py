@@ -133,9 +133,25 @@ class Service:
         )
 
     @property
+    def arm(self) -> str:
+        """The arm that answers."""
+        return DEFAULT_ARM
+
+    @property
+    def created(self) -> datetime | None:
+        """When the index was made, where the bundle says so."""
+        created = getattr(self.bundle.manifest, "created", None)
+        return datetime.fromisoformat(created) if created else None
+
+    @property
+    def waiting(self) -> int:
+        """Searches that are in no batch yet."""
+        return self._pipeline.waiting
+
+    @property
     def full(self) -> bool:
         """Whether as many searches wait as may; one more, or one more batch of them, is then refused."""
-        return self._pipeline.waiting >= self._max_queue
+        return self.waiting >= self._max_queue
 
     def search(self, request: SearchRequest, request_id: str, deadline: float = NEVER) -> asyncio.Future[bytes]:
         """Queue a search; the future gives the body of the answer.
