@@ -77,6 +77,7 @@ class Settings(BaseModel):
     rate_limit: float | None = Field(None, gt=0, description="Searches a second for each key in each replica.")
     api_keys: str | None = Field(None, description="File of keys on every node; else the variable TWINSPIRE_API_KEYS.")
     admin_keys: str | None = Field(None, description="The same for /v1/admin/: TWINSPIRE_ADMIN_KEYS.")
+    log_dir: str | None = Field(None, description="Folder for the log of requests; without it, Ray's log folder.")
     slow_ms: float = Field(SLOW_MS, gt=0, description="A request that takes longer gets a line in the log.")
 
 
@@ -87,7 +88,7 @@ class SearchDeployment:
     def __init__(self, settings: Settings, load: "Callable[[str], Retriever]" = load_bundle) -> None:
         # Keys are read here, in the replica: they are in no argument that Serve keeps, shows or logs.
         gate = open_gate(settings.api_keys, settings.admin_keys, settings.rate_limit)
-        logs.to_stderr()
+        logs.keep(settings.log_dir)
         self._service = Service(
             load(settings.bundle), settings.feedback_dir, max_batch=settings.max_batch, max_queue=settings.max_queue
         )

@@ -54,6 +54,7 @@ class Options:
     rate_limit: float | None = None
     api_keys: str | None = None
     admin_keys: str | None = None
+    log_dir: str | None = None
     slow_ms: float = SLOW_MS
 
 
@@ -215,7 +216,7 @@ class Server:
             min_replicas=self.options.replicas,
             max_replicas=max(self.options.replicas, self.options.max_replicas),
             **{name: getattr(self.options, name) for name in ("max_batch", "max_queue", "rate_limit", "slow_ms")},
-            **{name: _absolute(getattr(self.options, name)) for name in ("api_keys", "admin_keys")},
+            **{name: _absolute(getattr(self.options, name)) for name in ("api_keys", "admin_keys", "log_dir")},
         )
         try:
             serve.start(http_options={"host": self.options.host, "port": self.options.port})

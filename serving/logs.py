@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import orjson
 
@@ -44,9 +47,18 @@ class RequestLog:
         logger.warning("%s", orjson.dumps(line).decode())
 
 
-def to_stderr() -> None:
-    """Write the lines as they are to stderr, which Ray keeps among its logs and shows where the server was started."""
-    handler = logging.StreamHandler()
+def keep(folder: str | None) -> None:
+    """Write the lines to a file of this process's own in `folder`, made with the first line; without it, to stderr.
+
+    It is the process's own, which Ray keeps among its logs: in its place in Python, Serve has put something else.
+    """
+    handler: logging.Handler
+    if folder is None:
+        handler = logging.StreamHandler(sys.__stderr__)
+    else:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        handler = logging.FileHandler(Path(folder) / f"requests-{stamp}-{uuid4().hex[:8]}.jsonl", delay=True)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False

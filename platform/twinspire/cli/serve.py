@@ -57,6 +57,7 @@ Examples:
     type=click.FloatRange(0, min_open=True),
     help="Log requests that take longer.",
 )
+@click.option("--log-dir", help="Where refused, failed and slow requests are logged; else among Ray's own logs.")
 @click.option("--dashboard-port", type=click.IntRange(1, 65535), help="Start the Ray dashboard on this port.")
 def command(**given: Any) -> None:
     """Serve a bundle over HTTP until Ctrl-C.
@@ -67,7 +68,6 @@ def command(**given: Any) -> None:
     Without --api-keys everyone who reaches the port may search; the API listens on this machine only, unless --host
     says otherwise. HAProxy's two ports for statistics, free ones chosen at the start, listen on all interfaces
     whatever --host says, and show numbers, no content; close them at the firewall.
-    Requests that are refused, fail or are slow are logged to stderr, one JSON line each.
     """
     from serving.launch import Options, Server
 
