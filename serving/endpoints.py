@@ -115,7 +115,7 @@ class _Api:
         return Reply(orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS))
 
     async def shoppers(self, request: Request) -> Reply:
-        given = parse_qs(request.query_string.decode("latin-1")).get("n", ["12"])[-1]
+        given = parse_qs(request.query_string.decode("latin-1"), keep_blank_values=True).get("n", ["12"])[-1]
         if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MOST_SHOPPERS):
             raise Refusal(422, f"n: must be a whole number from 1 to {MOST_SHOPPERS}", "n")
         # Reads the catalogue: a thread of its own, so that the event loop does not wait for it.

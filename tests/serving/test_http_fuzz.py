@@ -3,15 +3,19 @@
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
 from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from serving.endpoints import application
 from serving.service import Service
 from tests.serving.conftest import SmallRetriever
 
 FEW, MANY = 40, 2000
+# A schema cannot say all that makes a request bad: a history in the future, a query of blanks, 5.0 for 5. And a search
+# may be late, where the caller says how long they wait.
+OWN = [positive_data_acceptance, not_a_server_error]
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,8 @@ def operations(tmp_path_factory):
 
 def ask_all(operations, mode, examples):
     for operation in operations:
+        if mode is GenerationMode.NEGATIVE and not {"parameters", "requestBody"} & set(operation.definition.raw):
+            continue  # nothing of it can be wrong
 
         @settings(
             max_examples=examples,
@@ -35,7 +41,9 @@ def ask_all(operations, mode, examples):
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case):
-            case.call_and_validate()
+            answer = case.call_and_validate(excluded_checks=OWN)
+            late = answer.status_code == 504 and "x-deadline-ms" in case.headers
+            assert answer.status_code < 500 or late
 
         ask()
 
