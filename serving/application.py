@@ -133,7 +133,7 @@ class Application:
         if endpoint is not None:
             return endpoint
         if path.startswith(ADMIN):  # who may not administer does not learn what there is
-            self.gate.admit("admin", request)
+            request.caller = self.gate.admit("admin", request)
         if not methods:
             raise Refusal(404, "there is nothing at this path; /docs lists what there is", "path")
         allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
