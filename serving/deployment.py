@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
+from ray.serve.config import BackpressureConfig
 
+from serving import logs
 from serving.endpoints import application
+from serving.export import Exporter
 from serving.follow import Follower
+from serving.gate import open_gate
+from serving.limits import MAX_QUEUE
+from serving.logs import SLOW_MS
 from serving.service import Service
 from serving.sources import Sources
 from serving.versions import DEFAULT_ARM
@@ -28,8 +34,11 @@ if TYPE_CHECKING:
     from serving.application import Application
     from serving.versions import Retriever
 
-# A replica answers in batches, so it likes many requests at once; past this many the rest wait in the proxy.
-MAX_ONGOING_REQUESTS = 256
+# A replica answers in batches, so it likes many requests at once. It bounds its own queue, and what is too much it
+# refuses in a few microseconds; so all that one HAProxy may send (its own bound) comes in, and nothing waits outside,
+# where no deadline is heeded. Past that, Serve refuses.
+MAX_ONGOING_REQUESTS = 4096
+MAX_QUEUED_REQUESTS = 256
 # Objects between two collections of garbage. A request that waits for its batch is some hundred objects that live on;
 # at Python's 700, collections would look at them again and again, a tenth of the event loop's time.
 GARBAGE_THRESHOLD = 50_000
@@ -60,23 +69,33 @@ class Settings(BaseModel):
     max_replicas: int = Field(1, ge=1)
     cpus_per_replica: float = Field(1.0, gt=0)
     max_batch: int = Field(64, ge=1)
+    max_queue: int = Field(MAX_QUEUE, ge=1, description="Searches that wait in a replica; more are answered 503.")
+    rate_limit: float | None = Field(None, gt=0, description="Searches a second for each key in each replica.")
+    api_keys: str | None = Field(None, description="File of keys on every node; else the variable TWINSPIRE_API_KEYS.")
+    admin_keys: str | None = Field(None, description="The same for /v1/admin/: TWINSPIRE_ADMIN_KEYS.")
+    log_dir: str | None = Field(None, description="Folder for the log of requests; without it, Ray's log folder.")
+    slow_ms: float = Field(SLOW_MS, gt=0, description="A request that takes longer gets a line in the log.")
 
 
 @serve.ingress()
 class SearchDeployment:
     """Loads a bundle, warms it up, and answers HTTP; traffic comes only after that."""
 
-    def __init__(self, settings: dict[str, Any], load: "Callable[[str], Retriever] | None" = None) -> None:
-        given = Settings.model_validate(settings)
-        self._service = Service(given.feedback_dir, max_batch=given.max_batch)
-        file = ArmsFile(Path(given.state_dir))
-        self._service.follower = Follower(self._service, file, Sources(load), given.follow_s)
+    def __init__(self, settings: Settings, load: "Callable[[str], Retriever] | None" = None) -> None:
+        # Keys are read here, in the replica: they are in no argument that Serve keeps, shows or logs.
+        gate = open_gate(settings.api_keys, settings.admin_keys, settings.rate_limit)
+        logs.keep(settings.log_dir)
+        self._service = Service(settings.feedback_dir, max_batch=settings.max_batch, max_queue=settings.max_queue)
+        file = ArmsFile(Path(settings.state_dir))
+        self._service.follower = Follower(self._service, file, Sources(load), settings.follow_s)
         self._service.follower.first()
         self._service.follower.start()
+        self._app = application(self._service, gate=gate, log=logs.RequestLog(settings.slow_ms), names_requests=False)
         set_interpreter()
+        Exporter(self._service, self._app, serve.get_replica_context().replica_tag)
 
     def __serve_build_asgi_app__(self) -> "Application":
-        return application(self._service)
+        return self._app
 
 
 def build(settings: Settings) -> "ServeApplication":
@@ -91,13 +110,12 @@ def assemble(settings: Settings, load: "Callable[[str], Retriever] | None" = Non
     """
     state = Path(settings.state_dir).absolute()
     ArmsFile(state).start({DEFAULT_ARM: settings.bundle, **settings.arms})
-    given = settings.model_dump() | {
-        "state_dir": str(state),
-        "feedback_dir": str(Path(settings.feedback_dir).absolute()),
-    }
+    absolute = {"state_dir": str(state), "feedback_dir": str(Path(settings.feedback_dir).absolute())}
     options: dict[str, Any] = {
         "name": "search",
         "max_ongoing_requests": MAX_ONGOING_REQUESTS,
+        "max_queued_requests": MAX_QUEUED_REQUESTS,
+        "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=1),
         "max_constructor_retry_count": 1,  # a bundle that is refused once is refused again
         "ray_actor_options": {"num_cpus": settings.cpus_per_replica},
         "health_check_period_s": 10,
@@ -116,4 +134,4 @@ def assemble(settings: Settings, load: "Callable[[str], Retriever] | None" = Non
     else:
         options["num_replicas"] = settings.min_replicas
     deployment = serve.deployment(**options)(SearchDeployment)
-    return deployment.bind(given, load)
+    return deployment.bind(settings.model_copy(update=absolute), load)

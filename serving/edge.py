@@ -1,9 +1,10 @@
 """What stands around every replica's HTTP server, before Ray Serve's own handling of a request.
 
 Ray Serve reads headers before it calls the application, and fails with a 500 of its own on some that are not text;
-those are taken out here. It also watches each request for a caller who hangs up, with two asyncio tasks a request. A
-search takes less time than that, so it is switched off for searches through the header that Serve has for it. In use
-where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names `serving.edge.middlewares`.
+those are taken out here, and so is a request id that is not fit to stand in a log: Serve then makes one. It also
+watches each request for a caller who hangs up, with two asyncio tasks a request. A search takes less time than that,
+so it is switched off for searches through the header that Serve has for it. In use where
+RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names `serving.edge.middlewares`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
 
+from serving.request import FIT_ID
+
 if TYPE_CHECKING:
-    from serving.application import Receive, Scope, Send
+    from serving.request import Receive, Scope, Send
 
 _UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 _SERVES_OWN = {b"x-request-timeout-seconds", b"x-request-disconnect-disabled"}  # not for callers to set
@@ -31,9 +34,12 @@ class Edge:
             headers = [
                 (name, value)
                 for name, value in scope["headers"]
-                if value.isascii() and name.isascii() and name not in _SERVES_OWN
+                if value.isascii()
+                and name.isascii()
+                and name not in _SERVES_OWN
+                and (name != b"x-request-id" or FIT_ID.fullmatch(value))
             ]
-            if scope["path"] == "/v1/search":
+            if scope["path"].startswith("/v1/search"):
                 headers.append(_UNWATCHED)
             scope["headers"] = headers
         await self._app(scope, receive, send)

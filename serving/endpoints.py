@@ -6,31 +6,61 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs
-from uuid import uuid4
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from serving.application import Application, Endpoint, Reply, Request
+from serving import headers
+from serving.application import Application, Endpoint
+from serving.batch import search_batch
+from serving.limits import LONGEST_DEADLINE_MS, deadline, overloaded
 from serving.openapi import document
 from serving.problems import Refusal, from_validation
-from serving.schema import Accepted, Feedback, SearchRequest, SearchResponse, Shoppers, State, Status
-from serving.versions import MOST_SHOPPERS
+from serving.request import Reply, Request
+from serving.schema import (
+    Accepted,
+    BatchRequest,
+    BatchResponse,
+    Done,
+    Feedback,
+    Load,
+    OfArm,
+    SearchRequest,
+    SearchResponse,
+    Shoppers,
+    State,
+    Status,
+)
+from serving.versions import DEFAULT_ARM, MOST_SHOPPERS
+from twinspire.errors import TwinspireError
 
 if TYPE_CHECKING:
+    from serving.follow import Follower
+    from serving.gate import Gate
+    from serving.logs import RequestLog
     from serving.service import Service
 
 PAGES = Path(__file__).parent / "page"
 HTML = b"text/html; charset=utf-8"
+MAX_BATCH_BODY = 4 << 20  # bytes; all of them are read in one call, which holds up the other requests
+
+DEADLINE = {
+    "name": "x-deadline-ms",
+    "in": "header",
+    "description": "Milliseconds that the caller will wait; past them, a search that has not begun costs nothing.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_DEADLINE_MS},
+}
 
 Incoming = TypeVar("Incoming", bound=BaseModel)
 
 
-def application(service: Service) -> Application:
-    """The whole HTTP API over a service."""
+def application(
+    service: Service, *, gate: Gate | None = None, log: RequestLog | None = None, names_requests: bool = True
+) -> Application:
+    """The whole HTTP API over a service; the options are those of `Application`."""
     api = _Api(service)
     endpoints = api.endpoints()
-    app = Application(endpoints)
+    app = Application(endpoints, gate=gate, log=log, names_requests=names_requests)
     api.app = app
     api.openapi = orjson.dumps(document(endpoints))
     return app
@@ -43,14 +73,13 @@ def _read(model: type[Incoming], body: bytes) -> Incoming:
         raise from_validation(error) from None
 
 
-def _request_id(request: Request) -> str:
-    """The caller's or the proxy's x-request-id where it is fit to stand in JSON as it is, else a new one."""
-    given = request.header(b"x-request-id")
-    if given and len(given) <= 128 and given.isascii():
-        text = given.decode()
-        if text.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            return text
-    return uuid4().hex
+def _done(arm: str, status: str) -> Reply:
+    return Reply(orjson.dumps({"arm": arm, "status": status}), 202)
+
+
+def _page(name: str) -> Reply:
+    html = (PAGES / name).read_bytes()
+    return Reply(html, content_type=HTML, headers=headers.page(html))
 
 
 class _Api:
@@ -59,13 +88,21 @@ class _Api:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._page = (PAGES / "index.html").read_bytes()
-        self._docs = (PAGES / "docs.html").read_bytes()
+        self._page = _page("index.html")
+        self._docs = _page("docs.html")
 
     async def search(self, request: Request) -> Reply:
+        self._refuse_unless_free()
+        until = deadline(request.header(b"x-deadline-ms"))
         asked = _read(SearchRequest, await request.json_body())
-        self._refuse_unless_ready()
-        return Reply(await self.service.search(asked, _request_id(request)))
+        return Reply(await self.service.search(asked, request.id, until), arm=asked.arm or DEFAULT_ARM)
+
+    async def search_batch(self, request: Request) -> Reply:
+        self._refuse_unless_free()
+        until = deadline(request.header(b"x-deadline-ms"))
+        asked = _read(BatchRequest, await request.json_body(MAX_BATCH_BODY))
+        self.app.gate.charge(request, len(asked.searches) - 1)
+        return Reply(await search_batch(self.service, asked, request.id, until), arm=asked.arm or DEFAULT_ARM)
 
     async def feedback(self, request: Request) -> Reply:
         told = _read(Feedback, await request.json_body())
@@ -75,6 +112,31 @@ class _Api:
             raise Refusal(503, f"the feedback could not be written: {error.strerror}") from error
         return Reply(orjson.dumps({"request_id": told.request_id, "event_id": event_id}), 202)
 
+    async def load(self, request: Request) -> Reply:
+        asked = _read(Load, await request.json_body())
+        try:
+            # Asks the registry: a thread, so that the event loop does not wait for it.
+            await asyncio.to_thread(self._follower.want, asked.arm, asked.bundle)
+        except TwinspireError as error:
+            raise Refusal(422, str(error), "bundle") from None
+        return _done(asked.arm, "loading")
+
+    async def roll_back(self, request: Request) -> Reply:
+        asked = _read(OfArm, await request.json_body())
+        self._follower.roll_back(asked.arm)
+        return _done(asked.arm, "rolled back")
+
+    async def drop(self, request: Request) -> Reply:
+        asked = _read(OfArm, await request.json_body())
+        self._follower.drop(asked.arm)
+        return _done(asked.arm, "dropped")
+
+    @property
+    def _follower(self) -> Follower:
+        if self.service.follower is None:
+            raise Refusal(503, "this server follows nothing")
+        return self.service.follower
+
     async def healthz(self, request: Request) -> Reply:
         return Reply(b'{"status":"alive"}')
 
@@ -83,21 +145,21 @@ class _Api:
         return Reply(b'{"status":"ready"}')
 
     async def status(self, request: Request) -> Reply:
-        told = self.service.status() | {"refused": self.app.refused, "failed": self.app.failed}
+        told = self.service.status() | {"refused": self.app.refusals.total(), "failed": self.app.failed}
         return Reply(orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS))
 
     async def shoppers(self, request: Request) -> Reply:
-        given = parse_qs(request.query_string.decode("latin-1")).get("n", ["12"])[-1]
+        given = parse_qs(request.query_string.decode("latin-1"), keep_blank_values=True).get("n", ["12"])[-1]
         if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MOST_SHOPPERS):
             raise Refusal(422, f"n: must be a whole number from 1 to {MOST_SHOPPERS}", "n")
         # Reads the catalogue: a thread of its own, so that the event loop does not wait for it.
         return Reply(orjson.dumps(await asyncio.to_thread(self.service.shoppers, int(given))))
 
     async def page(self, request: Request) -> Reply:
-        return Reply(self._page, content_type=HTML)
+        return self._page
 
     async def docs(self, request: Request) -> Reply:
-        return Reply(self._docs, content_type=HTML)
+        return self._docs
 
     async def openapi_json(self, request: Request) -> Reply:
         return Reply(self.openapi)
@@ -106,8 +168,14 @@ class _Api:
         if not self.service.ready:
             raise Refusal(503, "the bundle is not loaded and warm yet", headers=[(b"retry-after", b"1")])
 
+    def _refuse_unless_free(self) -> None:
+        """Before anything is read: under an overload, a refusal has to cost less than an answer."""
+        self._refuse_unless_ready()
+        if self.service.full:
+            raise overloaded()
+
     def endpoints(self) -> list[Endpoint]:
-        body = (400, 413, 415, 422)
+        body = (400, 408, 413, 415, 422)
         n = {
             "name": "n",
             "in": "query",
@@ -116,17 +184,27 @@ class _Api:
         }
         return [
             Endpoint("POST", "/v1/search", self.search, "The k best items for a query and a shopper.",
-                     SearchRequest, SearchResponse, refusals=(*body, 503)),
+                     request=SearchRequest, response=SearchResponse, parameters=(DEADLINE,),
+                     refusals=(*body, 503, 504)),
+            Endpoint("POST", "/v1/search:batch", self.search_batch, "The same for up to 256 searches at once.",
+                     request=BatchRequest, response=BatchResponse, parameters=(DEADLINE,),
+                     refusals=(*body, 503, 504)),
             Endpoint("POST", "/v1/feedback", self.feedback, "What a shopper did; 202 once it is on disk.",
-                     Feedback, Accepted, refusals=(*body, 503)),
+                     request=Feedback, response=Accepted, refusals=(*body, 503)),
+            Endpoint("POST", "/v1/admin/load", self.load, "Let an arm, new or not, serve another bundle.", "admin",
+                     request=Load, response=Done, refusals=(*body, 503)),
+            Endpoint("POST", "/v1/admin/rollback", self.roll_back, "Let an arm's previous version answer again.",
+                     "admin", request=OfArm, response=Done, refusals=(*body, 503)),
+            Endpoint("POST", "/v1/admin/drop", self.drop, "Serve an arm no more.", "admin",
+                     request=OfArm, response=Done, refusals=(*body, 503)),
             Endpoint("GET", "/v1/shoppers", self.shoppers, "Sample shoppers that the bundle remembers.",
                      response=Shoppers, parameters=(n,), refusals=(422,)),
             Endpoint("GET", "/v1/status", self.status, "What one replica, the one that answers, serves and has done.",
                      response=Status),
-            Endpoint("GET", "/healthz", self.healthz, "200 while the process answers.", response=State),
-            Endpoint("GET", "/readyz", self.readyz, "200 once the bundle is loaded and warm.",
+            Endpoint("GET", "/healthz", self.healthz, "200 while the process answers.", "open", response=State),
+            Endpoint("GET", "/readyz", self.readyz, "200 once the bundle is loaded and warm.", "open",
                      response=State, refusals=(503,)),
-            Endpoint("GET", "/", self.page, "The web page.", content_type="text/html"),
-            Endpoint("GET", "/docs", self.docs, "This API, to read.", content_type="text/html"),
-            Endpoint("GET", "/openapi.json", self.openapi_json, "This API, for programs (OpenAPI 3.1)."),
+            Endpoint("GET", "/", self.page, "The web page.", "open", content_type="text/html"),
+            Endpoint("GET", "/docs", self.docs, "This API, to read.", "open", content_type="text/html"),
+            Endpoint("GET", "/openapi.json", self.openapi_json, "This API, for programs (OpenAPI 3.1).", "open"),
         ]  # fmt: skip

@@ -19,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from serving.gate import Gate, open_gate
+from serving.limits import MAX_QUEUE
+from serving.logs import SLOW_MS
 from twinspire import cluster, processes
 from twinspire.errors import BundleError, EnvironmentProblem, TwinspireError
 
@@ -50,6 +53,12 @@ class Options:
     feedback_dir: str = "feedback"
     dashboard_port: int | None = None
     max_batch: int = 64
+    max_queue: int = MAX_QUEUE
+    rate_limit: float | None = None
+    api_keys: str | None = None
+    admin_keys: str | None = None
+    log_dir: str | None = None
+    slow_ms: float = SLOW_MS
 
 
 def throughput_environment() -> dict[str, str]:
@@ -62,6 +71,10 @@ def throughput_environment() -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # Ray's workers give way to every other process (15); those that answer callers should not.
         "RAY_worker_niceness": "0",
+        # A search on a replica that dies is asked of another one; so is feedback, which its event id makes harmless.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        # Seconds in which a caller has to send something; Ray's hour would let idle callers use up all connections.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
     }
 
 
@@ -115,6 +128,7 @@ class Server:
     ) -> None:
         self.options = options
         self.metrics_url = self.proxy_metrics_url = ""
+        self.gate = Gate()
         self._say = say
         self._load = load
         self._folder: Path | None = None
@@ -141,9 +155,10 @@ class Server:
     def start(self) -> None:
         """Return once `/readyz` would say 200.
 
-        Raises EnvironmentProblem where a port is taken, BundleError where the bundle is refused.
+        Raises EnvironmentProblem where a port is taken, BundleError where the bundle is refused, ConfigError where
+        the keys are.
         """
-        self._check()
+        self.gate = self._check()
         self._folder = own_folder()
         os.environ.update(_own_environment(self.options, self._folder))
         os.environ.pop("RAY_BACKEND_LOG_LEVEL", None)  # Ray announces it on stderr
@@ -166,7 +181,8 @@ class Server:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
-    def _check(self) -> None:
+    def _check(self) -> Gate:
+        """Raise what a replica would, before anything is started; the replicas read the keys for themselves."""
         if "ray.serve" in sys.modules:
             raise EnvironmentProblem("Ray Serve is in use in this process already; serve from a process of its own")
         end_orphans()
@@ -175,6 +191,7 @@ class Server:
             in_a_folder = self._load is None and not bundle.startswith("models:/")
             if in_a_folder and not (Path(bundle) / "manifest.json").is_file():
                 raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
+        return open_gate(self.options.api_keys, self.options.admin_keys, self.options.rate_limit)
 
     def _start_ray(self) -> None:
         metrics_port = processes.free_port()
@@ -205,7 +222,8 @@ class Server:
             feedback_dir=str(Path(self.options.feedback_dir).absolute()),
             min_replicas=self.options.replicas,
             max_replicas=max(self.options.replicas, self.options.max_replicas),
-            max_batch=self.options.max_batch,
+            **{name: getattr(self.options, name) for name in ("max_batch", "max_queue", "rate_limit", "slow_ms")},
+            **{name: _absolute(getattr(self.options, name)) for name in ("api_keys", "admin_keys", "log_dir")},
         )
         try:
             serve.start(http_options={"host": self.options.host, "port": self.options.port})
@@ -220,6 +238,10 @@ class Server:
 
 def _address(bundle: str) -> str:
     return bundle if bundle.startswith("models:/") else str(Path(bundle).absolute())
+
+
+def _absolute(file: str | None) -> str | None:
+    return None if file is None else str(Path(file).absolute())
 
 
 def _reason(status: Any) -> TwinspireError:

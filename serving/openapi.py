@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic.json_schema import models_json_schema
 
-from serving.schema import Feedback, Problem
+from serving.schema import Accepted, Done, Problem
 from twinspire import __version__
 
 if TYPE_CHECKING:
@@ -16,9 +17,20 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from serving.application import Endpoint
+    from serving.gate import Access
 
 Mode = Literal["validation", "serialization"]
 
+_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+_EITHER: list[dict[str, list[str]]] = [{"bearer": []}, {"key": []}]
+_REFUSED_BY_GATE: dict[Access, tuple[int, ...]] = {"open": (), "search": (401, 429), "admin": (401, 403, 429)}
+_REQUEST_ID = {
+    "x-request-id": {"description": "The request's own, or one made for it.", "schema": {"type": "string"}},
+}
+_RETRY_AFTER = {"retry-after": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -42,23 +54,26 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
             "description": "Personalised semantic retrieval for e-commerce search.",
         },
         "paths": paths,
-        "components": {"schemas": definitions["$defs"]},
+        "components": {"schemas": definitions["$defs"], "securitySchemes": _KEYS},
     }
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    status = "202" if endpoint.request is Feedback else "200"
+    status = "202" if endpoint.response in (Accepted, Done) else "200"
     schema: dict[str, Any] = _reference(endpoint.response) if endpoint.response else {}
     operation: dict[str, Any] = {
-        "operationId": f"{endpoint.method.lower()}{endpoint.path.replace('/', '_').replace('.', '_')}",
+        "operationId": endpoint.method.lower() + re.sub(r"\W", "_", endpoint.path),
         "summary": endpoint.summary,
         "responses": {
             status: {
                 "description": HTTPStatus(int(status)).phrase,
+                "headers": _REQUEST_ID,
                 "content": {endpoint.content_type: {"schema": schema}},
             },
-            **{str(code): _problem(code) for code in endpoint.refusals},
+            **{str(code): _problem(code) for code in (*endpoint.refusals, *_REFUSED_BY_GATE[endpoint.access])},
         },
+        # A server without keys answers everyone, and so the empty requirement.
+        "security": {"open": [], "search": [*_EITHER, {}], "admin": _EITHER}[endpoint.access],
     }
     if endpoint.parameters:
         operation["parameters"] = list(endpoint.parameters)
@@ -73,6 +88,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 def _problem(status: int) -> dict[str, Any]:
     return {
         "description": HTTPStatus(status).phrase,
+        "headers": _REQUEST_ID | (_RETRY_AFTER if status in (429, 503) else {}),
         "content": {"application/problem+json": {"schema": _reference(Problem)}},
     }
 

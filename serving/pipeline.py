@@ -66,6 +66,11 @@ class Pipeline(Generic[Job, Prepared, Answer]):
             loop.call_soon(self._start)  # after the requests that were read together with this one
         return future
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that are in no batch yet."""
+        return len(self._waiting)
+
     def stop(self) -> None:
         """Let the thread finish the batch that it has, and end it."""
         self._queue.put(None)

@@ -41,23 +41,30 @@ class Refusal(Exception):
 
 def field_path(loc: tuple[int | str, ...]) -> str:
     """("user", "history", 2, "event") -> user.history[2].event."""
-    if loc[:2] == ("user", "profile"):
-        loc = loc[:3]  # beyond it pydantic names the branches of a union
-    if loc[:1] == ("filters",):
-        loc = loc[:2]
+    inside = _inside(loc)
+    if inside:
+        loc = loc[: len(loc) - inside]  # there pydantic names the branches of a union
     path = ""
     for part in loc:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     return path
 
 
+def _inside(loc: tuple[int | str, ...]) -> int:
+    """How many parts of a place are inside a value of a shopper's profile, or inside a filter."""
+    own = loc[2:] if loc[:1] == ("searches",) else loc
+    if own[:2] == ("user", "profile"):
+        return max(0, len(own) - 3)
+    return max(0, len(own) - 2) if own[:1] == ("filters",) else 0
+
+
 def _say(error: Any) -> str:
     kind = error["type"]
     if kind == "extra_forbidden":
         return "unknown field; /docs lists the known ones"
-    if error["loc"][:1] == ("filters",) and len(error["loc"]) > 2:
-        return "give a value, a list of values, or min and max"
-    if error["loc"][:2] == ("user", "profile") and len(error["loc"]) > 3:
+    if _inside(error["loc"]):
+        if "filters" in error["loc"][:3]:
+            return "give a value, a list of values, or min and max"
         return "must be a string or a finite number"
     if kind == "missing":
         return "this field is required"

@@ -11,6 +11,7 @@ MAX_K = 1000
 MAX_QUERY = 1000  # characters
 MAX_HISTORY = 1000  # events
 MAX_VALUES = 1000  # of one filter
+MAX_SEARCHES = 256  # of a batch
 CLOCK_SKEW = timedelta(minutes=5)  # between a caller's clock and ours
 
 NO_NUL = r"^[^\x00]*$"
@@ -38,6 +39,7 @@ QueryText = Annotated[
     AfterValidator(_not_blank),
 ]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
+ArmName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 ProfileValue = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)] | FiniteFloat
 Moment = Annotated[
     datetime,
@@ -86,15 +88,10 @@ FilterValue = bool | FiniteFloat | Annotated[str, StringConstraints(min_length=1
 Condition = FilterValue | Annotated[list[FilterValue], Field(min_length=1, max_length=MAX_VALUES)] | Range
 
 
-class SearchRequest(Incoming):
-    """A query, the number of results, and who asks."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"query": "red running shoes", "k": 10, "user": {"user_id": "u42"}}}
-    )
+class Question(Incoming):
+    """What is asked, and who asks: the part that single searches and those of a batch have in common."""
 
     query: QueryText
-    k: int = Field(10, ge=1, le=MAX_K, description="Results wanted.")
     user: User | None = None
     filters: Annotated[dict[Identifier, Condition], Field(max_length=16)] | None = Field(
         None,
@@ -102,8 +99,38 @@ class SearchRequest(Incoming):
         "`min` and `max` of a number. A category fits all below it. /v1/status lists the columns.",
         examples=[{"brand": ["acme", "borealis"], "category": "Shoes > Running", "price": {"max": 99.5}}],
     )
-    arm: Identifier | None = Field(None, description="The arm that answers; left out, the server's choice.")
     explain: bool = Field(False, description="Add what the item is and what was understood.")
+
+
+class SearchRequest(Question):
+    """A query, the number of results, and who asks."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"query": "red running shoes", "k": 10, "user": {"user_id": "u42"}}}
+    )
+
+    k: int = Field(10, ge=1, le=MAX_K, description="Results wanted.")
+    arm: Identifier | None = Field(None, description="The arm that answers; left out, the server's choice.")
+
+
+class BatchedSearch(Question):
+    """One search of a batch."""
+
+    k: int | None = Field(None, ge=1, le=MAX_K, description="Results wanted; left out, as many as the batch says.")
+
+
+class BatchRequest(Incoming):
+    """Many searches at once, for rankers, offline jobs and tests."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"k": 10, "searches": [{"query": "red shoes"}, {"query": "lamp", "user": {"user_id": "u42"}}]}
+        }
+    )
+
+    searches: Annotated[list[BatchedSearch], Field(min_length=1, max_length=MAX_SEARCHES)]
+    k: int = Field(10, ge=1, le=MAX_K, description="Results wanted of each search that does not say.")
+    arm: Identifier | None = Field(None, description="The arm that answers; left out, the server's choice.")
 
 
 class Feedback(Incoming):
@@ -119,6 +146,25 @@ class Feedback(Incoming):
     user_id: Identifier | None = None
     value: FiniteFloat | None = Field(None, ge=0, description="Money, for a purchase.")
     event_id: Identifier | None = Field(None, description="Makes a repeated report recognisable.")
+
+
+class Load(Incoming):
+    """What an arm should serve from now on."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"arm": "challenger", "bundle": "models:/shop@challenger"}})
+
+    arm: ArmName = "default"
+    bundle: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=NO_NUL)] = Field(
+        description="A bundle folder that every node can read, or models:/NAME@ALIAS."
+    )
+
+
+class OfArm(Incoming):
+    """Which arm."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"arm": "default"}})
+
+    arm: ArmName = "default"
 
 
 class Model(BaseModel):
@@ -161,11 +207,35 @@ class SearchResponse(BaseModel):
     understood: Understood | None = None
 
 
+class Result(BaseModel):
+    """The best items of one search of a batch, best first."""
+
+    items: list[Item]
+    understood: Understood | None = None
+
+
+class BatchResponse(BaseModel):
+    """A result for each search, in the order of the request."""
+
+    request_id: str
+    arm: str
+    model: Model
+    took_ms: float = Field(description="Milliseconds in the replica, for all of them.")
+    results: list[Result]
+
+
 class Accepted(BaseModel):
     """The feedback is on disk."""
 
     request_id: str
     event_id: str
+
+
+class Done(BaseModel):
+    """An order that the replicas follow; /v1/status shows how far each is."""
+
+    arm: str
+    status: str
 
 
 class State(BaseModel):
@@ -237,8 +307,8 @@ class Status(BaseModel):
     searches: int = Field(description="Searches that this replica has answered since it started.")
     batches: int = Field(description="Batches that they were answered in.")
     feedback: int = Field(description="Events that this replica has put on disk.")
-    refused: int = Field(description="Requests answered 4xx.")
-    failed: int = Field(description="Requests answered 5xx.")
+    refused: int = Field(description="Requests answered 4xx, and those too many or too late: 503 and 504.")
+    failed: int = Field(description="Requests answered 500: defects.")
 
 
 class FieldProblem(BaseModel):

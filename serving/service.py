@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from serving.explain import explain, plain
 from serving.feedback import FeedbackLog
+from serving.limits import MAX_QUEUE, NEVER, deadline_passed, overloaded
 from serving.pipeline import Pipeline
 from serving.versions import DEFAULT_ARM, Version, Versions
 from twinspire.errors import RequestError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serving.follow import Follower
-    from serving.schema import Feedback, SearchRequest, User
+    from serving.schema import Feedback, Question, SearchRequest, User
     from serving.versions import Results, Retriever
     from twinspire.index.hybrid import Asked
 
@@ -36,7 +37,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class SearchJob:
-    """One search in the queue. `request_id` must be printable ASCII without quotes and backslashes."""
+    """One search in the queue. `request_id` must be printable ASCII without quotes and backslashes.
+
+    Without a `request_id` the answer is what a result of a batch is: the items, in braces of their own.
+    """
 
     version: Version
     query: Query
@@ -44,6 +48,7 @@ class SearchJob:
     explain: bool
     request_id: str
     queued: float  # time.perf_counter()
+    deadline: float = NEVER  # time.perf_counter()
 
 
 def to_shopper(user: User | None) -> Shopper | None:
@@ -58,7 +63,7 @@ def to_shopper(user: User | None) -> Shopper | None:
     return Shopper(user.user_id, user.profile, history)
 
 
-def to_filters(request: SearchRequest) -> dict[str, Any] | None:
+def to_filters(request: Question) -> dict[str, Any] | None:
     """The filters of a validated request as the library takes them."""
     if not request.filters:
         return None
@@ -71,23 +76,45 @@ def to_filters(request: SearchRequest) -> dict[str, Any] | None:
 class Service:
     """The arms' versions, one search thread, one feedback thread. `ready` once the default arm has a version."""
 
-    def __init__(self, feedback_folder: str | Path, *, max_batch: int = MAX_BATCH) -> None:
+    def __init__(self, feedback_folder: str | Path, *, max_batch: int = MAX_BATCH, max_queue: int = MAX_QUEUE) -> None:
         self.versions = Versions()
         self.follower: Follower | None = None
         self.started = datetime.now(UTC)
         self.searches = self.batches = self.feedback_events = 0
         self._closed = False
         self._feedback = FeedbackLog(feedback_folder)
-        self._max_batch = max_batch
+        self._max_batch, self._max_queue = max_batch, max_queue
         self._pipeline: Pipeline[SearchJob, list[Embedded], bytes] = Pipeline(
-            self._embed, self._answer, max_batch=max_batch, name="search"
+            self._prepare, self._answer, max_batch=max_batch, name="search"
         )
 
-    def search(self, request: SearchRequest, request_id: str) -> asyncio.Future[bytes]:
-        """Queue a search; the future gives the body of the answer."""
+    @property
+    def waiting(self) -> int:
+        """Searches that are in no batch yet."""
+        return self._pipeline.waiting
+
+    @property
+    def full(self) -> bool:
+        """Whether as many searches wait as may; one more, or one more batch of them, is then refused."""
+        return self.waiting >= self._max_queue
+
+    def search(self, request: SearchRequest, request_id: str, deadline: float = NEVER) -> asyncio.Future[bytes]:
+        """Queue a search; the future gives the body of the answer.
+
+        Raises Refusal: 503 at once where the queue is full, 504 from the future where `deadline` (on
+        time.perf_counter()) is over before its batch begins. RequestError for an arm that there is not.
+        """
         version = self.versions.of(request.arm)
-        query = Query(request.query, to_shopper(request.user), to_filters(request))
-        job = SearchJob(version, query, request.k, request.explain, request_id, time.perf_counter())
+        if self.full:
+            raise overloaded()
+        return self.queue(version, request, request.k, request_id, deadline)
+
+    def queue(
+        self, version: Version, asked: Question, k: int, request_id: str, deadline: float
+    ) -> asyncio.Future[bytes]:
+        """Queue a search whether or not the queue is full; without a `request_id`, as a part of a batch."""
+        query = Query(asked.query, to_shopper(asked.user), to_filters(asked))
+        job = SearchJob(version, query, k, asked.explain, request_id, time.perf_counter(), deadline)
         return self._pipeline.submit(job)
 
     async def feedback(self, feedback: Feedback) -> str:
@@ -116,15 +143,20 @@ class Service:
         return before
 
     def _warm_up(self, version: Version) -> None:
-        """Run every shape of batch once, so that no caller pays for compilation or page faults."""
+        """Run every shape of batch once, so that no caller pays for compilation or page faults.
+
+        With a title's words, or the part of the search that compares words would not run.
+        """
+        text = f"warm up {version.bundle.items['title'][0]}"
         shoppers = [None, *version.samples[:8]]
         for size in (1, 2, 8, self._max_batch):
-            queries = [Query("warm up", shoppers[i % len(shoppers)]) for i in range(size)]
+            queries = [Query(text, shoppers[i % len(shoppers)]) for i in range(size)]
             for k in (10, 100):
                 found = version.bundle.nearest(version.bundle.ask(queries), k)
                 version.encoder.encode(found.items, found.scores)
-        job = SearchJob(version, Query("warm up"), 10, True, "warm-up", 0.0)
-        self._answer_alike([job], version.bundle.ask([job.query]))
+        query = Query(text)
+        found = version.bundle.nearest(version.bundle.ask([query]), 10)
+        explain(version.bundle, query, found.items[0], found.scores[0], found.heads[0])
 
     def close(self) -> None:
         """Answer what waits and stop the threads."""
@@ -161,22 +193,32 @@ class Service:
         default = self.versions.of(DEFAULT_ARM)
         return {"shoppers": [plain(default.bundle, shopper) for shopper in default.samples[:n]]}
 
-    def _embed(self, jobs: list[SearchJob]) -> list[Embedded]:
-        """Queries ready for the index, or what is wrong with them; in the event loop: small steps in Python."""
+    def _prepare(self, jobs: list[SearchJob]) -> list[Embedded]:
+        """In the event loop: those in time, ready for the index; of the others, that they are late."""
         if all(job.version is jobs[0].version for job in jobs):
-            return self._embed_alike(jobs)
-        embedded: list[Embedded] = [None] * len(jobs)  # type: ignore[list-item]
+            return self._prepare_alike(jobs)
+        prepared: list[Embedded] = [None] * len(jobs)  # type: ignore[list-item]
         for places in _groups(jobs, lambda job: job.version):
-            for place, one in zip(places, self._embed_alike([jobs[place] for place in places]), strict=True):
-                embedded[place] = one
-        return embedded
+            for place, one in zip(places, self._prepare_alike([jobs[place] for place in places]), strict=True):
+                prepared[place] = one
+        return prepared
 
-    def _embed_alike(self, jobs: list[SearchJob]) -> list[Embedded]:
+    def _prepare_alike(self, jobs: list[SearchJob]) -> list[Embedded]:
+        """Of one version."""
+        metrics, started = jobs[0].version.metrics, time.perf_counter()
+        metrics.stages["wait"].add([started - job.queued for job in jobs])
+        in_time = [job for job in jobs if job.deadline > started]
+        embedded = iter(self._embed(in_time) if in_time else [])
+        metrics.stages["encode"].add([time.perf_counter() - started])
+        return [next(embedded) if job.deadline > started else deadline_passed() for job in jobs]
+
+    def _embed(self, jobs: list[SearchJob]) -> list[Embedded]:
+        """Queries of one version ready for the index, or what is wrong with them: small steps in Python."""
         try:
             return [*jobs[0].version.bundle.ask([job.query for job in jobs])]
         except Exception as error:
             if len(jobs) > 1:  # a job that fails does not fail its neighbours
-                return [embedded for job in jobs for embedded in self._embed_alike([job])]
+                return [embedded for job in jobs for embedded in self._embed([job])]
             return [_failure(error)]
 
     def _answer(self, jobs: list[SearchJob], embedded: list[Embedded]) -> list[bytes | Exception]:
@@ -187,6 +229,7 @@ class Service:
         well = [place for place, one in enumerate(embedded) if not isinstance(one, Exception)]
         for group in _groups([jobs[place] for place in well], lambda job: (job.version, job.k)):
             places = [well[place] for place in group]
+            jobs[places[0]].version.metrics.sizes.add([float(len(places))])
             asked: list[Asked] = [embedded[place] for place in places]  # type: ignore[misc]
             for place, answer in zip(places, self._answer_alike([jobs[p] for p in places], asked), strict=True):
                 answers[place] = answer
@@ -195,7 +238,11 @@ class Service:
     def _answer_alike(self, jobs: list[SearchJob], asked: list[Asked]) -> Sequence[bytes | Exception]:
         """Of one version and with one k."""
         try:
-            return self._encode(jobs, jobs[0].version.bundle.nearest(asked, jobs[0].k))
+            started = time.perf_counter()
+            version = jobs[0].version
+            results = version.bundle.nearest(asked, jobs[0].k)
+            version.metrics.stages["search"].add([time.perf_counter() - started])
+            return self._encode(jobs, results)
         except Exception as error:
             if len(jobs) > 1:
                 return [self._answer_alike([job], asked[i : i + 1])[0] for i, job in enumerate(jobs)]
@@ -206,16 +253,21 @@ class Service:
         version = jobs[0].version
         plain_items = version.encoder.encode(results.items, results.scores)
         now = time.perf_counter()
+        version.metrics.stages["total"].add([now - job.queued for job in jobs])
+        version.metrics.empty += int((results.items[:, 0] < 0).sum())
         for i, job in enumerate(jobs):
-            took = b"%.3f" % ((now - job.queued) * 1000)
             if job.explain:
                 items, understood = explain(
                     version.bundle, job.query, results.items[i], results.scores[i], results.heads[i]
                 )
-                end = b'],"took_ms":%s,"understood":%s}' % (took, understood)
+                end = b',"understood":%s}' % understood
             else:
-                items, end = plain_items[i], b'],"took_ms":%s}' % took
-            bodies.append(b'{"request_id":"%s%s%s%s' % (job.request_id.encode(), version.middle, items, end))
+                items, end = plain_items[i], b"}"
+            if job.request_id:
+                start = b'{"request_id":"%s%s' % (job.request_id.encode(), version.middle)
+                bodies.append(b'%s%s],"took_ms":%.3f%s' % (start, items, (now - job.queued) * 1000, end))
+            else:
+                bodies.append(b'{"items":[%s]%s' % (items, end))
         return bodies
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from serving.encode import ItemEncoder
+from serving.metrics import Metrics
 from twinspire.errors import RequestError
 
 if TYPE_CHECKING:
@@ -87,7 +88,14 @@ class Version:
     model: dict[str, str] = field(init=False)
     middle: bytes = field(init=False)  # of an answer, between its id and its items
     encoder: ItemEncoder = field(init=False)
+    metrics: Metrics = field(init=False, default_factory=Metrics)
     samples: list[Shopper] = field(init=False)
+
+    @property
+    def created(self) -> datetime | None:
+        """When the index was made, where the bundle says so."""
+        created = getattr(self.bundle.manifest, "created", None)
+        return datetime.fromisoformat(created) if created else None
 
     def status(self) -> dict[str, Any]:
         """For /v1/status."""

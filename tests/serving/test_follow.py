@@ -6,12 +6,14 @@ import shutil
 import threading
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from serving import sources
 from serving.endpoints import application
 from serving.follow import Follower
+from serving.gate import open_gate
 from serving.schema import SearchRequest, Status
 from serving.service import Service
 from serving.sources import Sources
@@ -297,3 +299,43 @@ def test_a_registry_that_does_not_answer_at_the_start_is_replaced_by_what_it_gav
     assert service.versions.of(None).key == "models:/shop/3"
     assert application(service)
     service.close()
+
+
+@pytest.fixture
+def admin(shop, monkeypatch):
+    """Calls the application as an administrator."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shop.bundle}/none.db")
+    monkeypatch.setenv("TWINSPIRE_ADMIN_KEYS", "boss:a-secret-of-sixteen")
+    app = application(shop.service, gate=open_gate(None, None, None))
+
+    def send(path, body, key="a-secret-of-sixteen"):
+        async def go():
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://twinspire") as client:
+                return await client.post(f"/v1/admin/{path}", json=body, headers={"x-api-key": key})
+
+        return asyncio.run(go())
+
+    return send
+
+
+def test_an_administrator_loads_rolls_back_and_drops(shop, admin, tiny_bundle):
+    assert admin("load", {"arm": "b", "bundle": str(tiny_bundle)}).json() == {"arm": "b", "status": "loading"}
+    shop.follower.step()
+    assert shop.answer(arm="b")["arm"] == "b"
+    shop.fit("2")
+    shop.follower.step()
+    assert admin("rollback", {}).json() == {"arm": "default", "status": "rolled back"}
+    assert shop.served() == "1"
+    assert admin("drop", {"arm": "b"}).status_code == 202
+    for path, body, field, says in [
+        ("load", {"bundle": str(shop.bundle / "no")}, "bundle", "no readable manifest.json"),
+        ("load", {"bundle": "models:/shop@champion"}, "bundle", "no MLflow database"),
+        ("load", {"arm": "a b", "bundle": "x"}, "arm", "pattern"),
+        ("rollback", {"arm": "c"}, "arm", "there is no such arm"),
+        ("drop", {"arm": "default"}, "arm", "always serves"),
+    ]:
+        refused = admin(path, body)
+        assert (refused.status_code, refused.json()["field"]) == (422, field), refused.text
+        assert says in refused.json()["detail"]
+    assert admin("rollback", {}, key="guess").status_code == 401

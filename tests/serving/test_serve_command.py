@@ -1,6 +1,8 @@
 """`twinspire serve` as a user meets it: a process of its own, real Ray Serve, HAProxy, a real bundle."""
 
 import json
+import os
+import re
 import shutil
 import signal
 import socket
@@ -22,14 +24,18 @@ COMMAND = [sys.executable, "-c", "from twinspire.cli import main; main()", "serv
 class Running:
     """A `twinspire serve` and what it started."""
 
-    def __init__(self, bundle, folder, *options):
+    def __init__(self, bundle, folder, *options, environment=None):
         self.port = processes.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "log.txt"
         arguments = ["--bundle", str(bundle), "--port", str(self.port), "--feedback-dir", str(folder / "feedback")]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, *arguments, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [*COMMAND, *arguments, *options],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=os.environ | (environment or {}),
             )
 
     def wait_until_ready(self):
@@ -99,6 +105,74 @@ def test_serves_until_it_is_told_to_end_and_leaves_nothing(tiny_bundle, tmp_path
     assert len(log.splitlines()) < 15, log
 
 
+KEY, ADMIN_KEY = "0123456789abcdef-shop", "0123456789abcdef-ops"
+
+
+def slow_clients(port, count):
+    """Connections that have sent a request's head and then send its body byte by byte, never to its end."""
+    head = f"POST /v1/search HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: 1000\r\n\r\n".encode()
+    connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+    for connection in connections:
+        connection.sendall(head)
+    return connections
+
+
+def wait_for(what, within):
+    deadline = time.monotonic() + within
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not come in time"
+        time.sleep(0.5)
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_keys_slow_clients_log_and_metrics(tiny_bundle, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text(f"shop:{KEY}\n")
+    server = Running(
+        tiny_bundle,
+        tmp_path,
+        *("--api-keys", str(keys), "--log-dir", str(tmp_path / "logs"), "--max-queue", "64"),
+        environment={"TWINSPIRE_ADMIN_KEYS": f"ops:{ADMIN_KEY}"},
+    )
+    server.wait_until_ready()
+    try:
+        with httpx.Client(base_url=server.url, headers={"x-api-key": KEY}) as client:
+            assert client.post("/v1/search", json={"query": "a"}, headers={"x-api-key": "wrong"}).status_code == 401
+            admin = [client.get("/v1/admin/", headers={"x-api-key": key}).status_code for key in (KEY, ADMIN_KEY)]
+            assert admin == [403, 404]
+
+            slow = slow_clients(server.port, 500)
+            for _ in range(20):
+                for one in slow[::25]:
+                    one.sendall(b"x")
+                answer = client.post("/v1/search", json={"query": "red shoes"}, timeout=2)
+                assert answer.status_code == 200
+            assert answer.headers.get_list("x-request-id") == [answer.json()["request_id"]]
+            slow[0].settimeout(30)
+            assert b" 408 " in slow[0].recv(4096)
+            for one in slow:
+                one.close()
+
+            batch = client.post("/v1/search:batch", json={"searches": [{"query": "red shoes"}] * 256})
+            assert len(batch.json()["results"]) == 256
+            assert client.get("/v1/status").json()["failed"] == 0
+        (file,) = (tmp_path / "logs").iterdir()
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        assert [line["status"] for line in lines[:3]] == [401, 403, 404]
+        assert lines[2]["key"] == "ops"
+
+        metrics = re.search(r"^  metrics +(\S+)$", server.log.read_text(), re.MULTILINE)[1]
+        text = wait_for(lambda: "twinspire_searches" in (told := httpx.get(metrics).text) and told, 60)
+        assert re.search(r'twinspire_seconds_bucket\{.*le="\+Inf".*stage="search"', text)
+        assert re.search(r'twinspire_index_age_seconds\{.*arm="default".*version=', text)
+        for secret in (KEY, ADMIN_KEY):
+            assert secret not in server.log.read_text() + file.read_text() + text
+    finally:
+        left = server.end(signal.SIGINT)
+    assert not left
+
+
 def refused(*arguments):
     ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
@@ -111,6 +185,12 @@ def test_a_port_in_use_is_refused(tiny_bundle):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert str(port) in refused("--bundle", str(tiny_bundle), "--port", str(port))
+
+
+def test_a_file_without_keys_is_refused(tiny_bundle, tmp_path):
+    (tmp_path / "keys").write_text("# none\n")
+    given = ("--bundle", str(tiny_bundle), "--api-keys", str(tmp_path / "keys"))
+    assert "no key" in refused(*given, "--port", str(processes.free_port()))
 
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path):

@@ -19,6 +19,7 @@ Examples:
   twinspire serve --bundle bundles/demo
   twinspire serve --bundle models:/twinspire@champion --port 8080
   twinspire serve --bundle bundles/demo --host 0.0.0.0 --replicas 2 --max-replicas 8
+  twinspire serve --bundle bundles/demo --host 0.0.0.0 --api-keys keys.txt --rate-limit 100
   curl -s localhost:8000/v1/search -H 'content-type: application/json' -d '{"query": "red shoes"}'
 """
 
@@ -55,6 +56,28 @@ Examples:
     "--state-dir", help="Where it is kept what each arm serves, rollbacks too; default: nowhere beyond this run."
 )
 @click.option("--feedback-dir", default="feedback", show_default=True, help="Where /v1/feedback is kept.")
+@click.option(
+    "--api-keys", metavar="FILE", help="Search for holders of a key only; lines of name:key. [env: TWINSPIRE_API_KEYS]"
+)
+@click.option("--admin-keys", metavar="FILE", help="Keys for /v1/admin/. [env: TWINSPIRE_ADMIN_KEYS]")
+@click.option(
+    "--rate-limit", type=click.FloatRange(0, min_open=True), help="Searches a second, for each key and replica."
+)
+@click.option(
+    "--max-queue",
+    default=512,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Searches that wait in a replica; more are answered 503.",
+)
+@click.option(
+    "--slow-ms",
+    default=1000.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Log requests that take longer.",
+)
+@click.option("--log-dir", help="Where refused, failed and slow requests are logged; else among Ray's own logs.")
 @click.option("--dashboard-port", type=click.IntRange(1, 65535), help="Start the Ray dashboard on this port.")
 def command(**given: Any) -> None:
     """Serve a bundle over HTTP until Ctrl-C.
@@ -65,9 +88,9 @@ def command(**given: Any) -> None:
     Starts a Ray of its own on this machine, with replicas that hold query tower and index in one process. It is
     ready when /readyz says 200. The web page is at /, the API at /docs.
 
-    There is no authentication: the API listens on this machine only, unless --host says otherwise. HAProxy's two
-    ports for statistics, free ones chosen at the start, listen on all interfaces whatever --host says; close them at
-    the firewall.
+    Without --api-keys everyone who reaches the port may search; the API listens on this machine only, unless --host
+    says otherwise. HAProxy's two ports for statistics, free ones chosen at the start, listen on all interfaces
+    whatever --host says, and show numbers, no content; close them at the firewall.
     """
     from serving.launch import Options, Server
 
@@ -127,6 +150,8 @@ def _announce(server: Server, options: Options) -> None:
         ("Ray dashboard", f"http://127.0.0.1:{options.dashboard_port}" if options.dashboard_port else ""),
     ]
     click.echo(f"serving {options.bundle}; Ctrl-C ends it")
+    if server.gate.keys is None and options.host not in ("127.0.0.1", "localhost", "::1"):
+        click.echo(f"  without --api-keys, everyone who reaches {options.host}:{options.port} may search")
     for name, place in lines:
         if place:
             click.echo(f"  {name:16} {place}")
