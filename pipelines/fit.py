@@ -18,7 +18,7 @@ from twinspire.features.dictionaries import item_text
 from twinspire.features.encode import Encoded, encode
 from twinspire.features.log import read_positives
 from twinspire.index.build import build_index, check_factory
-from twinspire.index.embed import embed_catalogue
+from twinspire.index.embed import VECTORS, embed_catalogue
 from twinspire.index.fuse import clicked_memory, clicked_trends, measure_fusion
 from twinspire.index.lexical import LexicalIndex
 from twinspire.teacher.encoder import load_encoder
@@ -167,9 +167,9 @@ def _train_and_write(job: _Job) -> Manifest:
     with cluster.session(workers=max(config.training.workers, config.index.actors)):
         trained = _learn(job)
         towers = architecture(dictionaries, config.model)
-        vectors = embed_catalogue(trained.model, towers, encoded.folder / "store", config.index, job.work)
+        vectors = embed_catalogue(trained.model, towers, encoded.folder / "store", config.index, job.work / "index")
     probes = query_vectors(trained.model, encoded, PROBES)
-    index, spec = build_index(vectors, probes, config.index)
+    index, spec = build_index(vectors, probes, config.index, job.work / "index")
     text = dictionaries.text(item_text(job.source.items, dictionaries.config))  # whatever the item tower reads
     lexical = LexicalIndex.build(dictionaries, text, positives.item_clicks(len(vectors)))
     taught = job.encoder is not None
@@ -198,6 +198,7 @@ def _train_and_write(job: _Job) -> Manifest:
             memory=clicked_memory(positives, fusion.half_life_days) if fusion.memory else None,
             trend=clicked_trends(positives, len(vectors), fusion.trend_days) if fusion.trend else None,
             fusion=fusion,
+            vectors_file=job.work / "index" / VECTORS,
         ),
         job.out,
     )

@@ -15,8 +15,8 @@ from twinspire.model import Architecture
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 3
-READABLE = (2, 3)  # 2 has vectors alone
+SCHEMA_VERSION = 4
+READABLE = (2, 3, 4)  # 2 has vectors alone; up to 3 the index holds the raw vectors too
 MANIFEST = "manifest.json"
 REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "items.parquet", "users.parquet")
 LEXICAL, MEMORY, TREND = "lexical", "memory.parquet", "trend.npy"
