@@ -42,7 +42,7 @@ def refused(folder: Path, **options: object) -> str:
 
 def test_the_manifest_says_what_the_bundle_is(rich: Rich) -> None:
     manifest = rich.bundle.manifest
-    assert (manifest.schema_version, manifest.name, manifest.dimensions) == (3, "rich", 16)
+    assert (manifest.schema_version, manifest.name, manifest.dimensions) == (4, "rich", 16)
     assert manifest.items == len(rich.bundle.item_ids) == 64
     assert manifest.architecture.config.heads == 2
     assert manifest.dataset_fingerprint == rich.encoded.meta.fingerprint
@@ -169,7 +169,7 @@ def test_a_broken_manifest_is_refused(copy: Path, content: str) -> None:
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_schema_version_is_refused(copy: Path, version: int) -> None:
     edit_manifest(copy, schema_version=version)
-    assert f"schema version {version}, this Twinspire reads 3; fit again" in refused(copy)
+    assert f"schema version {version}, this Twinspire reads 4; fit again" in refused(copy)
 
 
 def test_another_tokeniser_is_refused(copy: Path) -> None:

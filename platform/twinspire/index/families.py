@@ -79,11 +79,12 @@ def _rank(end: Measured) -> tuple[bool, float]:
 
 def new_index(factory: str, dim: int, device: str = "cpu") -> Any:
     """An empty index. Errors: RuntimeError for a factory string that FAISS refuses; EnvironmentProblem for no GPU."""
+    resources = gpu_resources() if device == "cuda" or factory == CAGRA else None
     if factory == CAGRA:
         settings = api.GpuIndexCagraConfig()
-        return api.GpuIndexCagra(gpu_resources(), dim, faiss.METRIC_INNER_PRODUCT, settings)
+        return api.GpuIndexCagra(resources, dim, faiss.METRIC_INNER_PRODUCT, settings)
     index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-    return faiss.index_cpu_to_gpu(gpu_resources(), 0, index) if device == "cuda" else index
+    return index if resources is None else faiss.index_cpu_to_gpu(resources, 0, index)
 
 
 def trained(index: Any, vectors: NDArray[np.float32]) -> Any:

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from twinspire.index.parameters import breadth_name
+from twinspire.index.parameters import breadth_name, innermost
 from twinspire.index.vectors import VectorIndex, merge_heads
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ def tune(
     """The index with the search parameters that cost least of those whose recall reaches `target`, and all measured.
 
     `queries` (Q, H, D) have the exact results `truth` (Q, K) among `vectors` (n, D). Recall reaches the target where it
-    does so by one standard error, as other queries will come. Where nothing reaches it, the most thorough parameters
-    are taken. What costs more than `limit` milliseconds a query is not looked into further.
+    does so by one standard error, as other queries will come. Where nothing reaches it, the parameters of the highest
+    recall are taken. What costs more than `limit` milliseconds a query is not looked into further.
     """
     name = breadth_name(index)
-    steps = [step for step in BREADTHS if step <= getattr(index, "nlist", step)] if name else [0]
+    most = min(getattr(innermost(index), "nlist", BREADTHS[-1]), BREADTHS[-1])
+    steps = [*(step for step in BREADTHS if step < most), most] if name else [0]
     trials: dict[tuple[int, float], Measured] = {}
 
     def measured(step: int, factor: float) -> Measured:
@@ -72,9 +73,12 @@ def tune(
         return trials[step, factor]
 
     crossings = _crossings(measured, len(steps), limit)
-    best = min(crossings, key=lambda at: measured(*at).ms, default=(len(steps) - 1, FACTORS[-1]))
-    for away in AROUND if crossings else (0,):
-        measured(min(max(best[0] + away, 0), len(steps) - 1), best[1])
+    if crossings:
+        best = min(crossings, key=lambda at: measured(*at).ms)
+        for away in AROUND:
+            measured(min(max(best[0] + away, 0), len(steps) - 1), best[1])
+    else:
+        best = max(trials, key=lambda at: (trials[at].recall, -trials[at].ms))
     curve = [trial.model_copy(update={"chosen": at == best}) for at, trial in sorted(trials.items())]
     return VectorIndex(index, trials[best].parameters, vectors), curve
 

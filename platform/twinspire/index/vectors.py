@@ -118,7 +118,8 @@ class VectorIndex:
 
         Errors: EnvironmentProblem where FAISS has no GPU support or there is no GPU.
         """
-        return VectorIndex(faiss.index_cpu_to_gpu(gpu_resources(), 0, self.index), self.parameters, self.vectors)
+        resources = gpu_resources()
+        return VectorIndex(faiss.index_cpu_to_gpu(resources, 0, self.index), self.parameters, self.vectors)
 
 
 def merge_heads(
