@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from pipelines.figures import log_recall
 from twinspire import cluster, dataset
 from twinspire.bundle import Manifest, Parts, check_target, tidy, write_bundle
 from twinspire.cache import cache_folder
@@ -203,6 +204,7 @@ def _train_and_write(job: _Job) -> Manifest:
         job.out,
     )
     log_manifest(job.uri, job.run_id, manifest.model_dump(mode="json"))
+    log_recall(manifest, job.work)
     return manifest
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire.errors import ConfigError
 from twinspire.index.families import CAGRA, at_size, choose_family, new_index, reason, sampled, trained
@@ -24,12 +24,13 @@ from twinspire.index.tune import BLOCK_ROWS, RECALL_AT, Measured, exact, tune
 from twinspire.index.vectors import VectorIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from twinspire.index.config import IndexConfig
 
+Seconds = dict[str, float]  # of each stage
 OWN_QUERIES = 200  # items that serve as queries where there are none
 CHOSEN, TRAINED, FILLED = "chosen.json", "trained.faiss", "filled.faiss"
 
@@ -45,6 +46,7 @@ class IndexSpec(BaseModel):
     recall_at_100: float
     search_ms: float
     curve: tuple[Measured, ...] = ()
+    seconds: dict[str, float] = Field(default={}, description="what each stage took; of a resumed fit, what was left")
 
 
 def build_index(
@@ -60,12 +62,13 @@ def build_index(
         return _exact(vectors, queries)
     if not len(queries):
         queries = sampled(vectors, OWN_QUERIES)[:, None]
+    seconds: Seconds = {}
     with tempfile.TemporaryDirectory() if work is None else _folder(work) as folder:
-        factory, curve = _choose(vectors, queries, config, Path(folder))
-        index = _filled(factory, vectors, config, Path(folder))
-    with progress("measure exact search", len(vectors)) as done:
+        factory, curve = _choose(vectors, queries, config, Path(folder), seconds)
+        index = _filled(factory, vectors, config, Path(folder), seconds)
+    with _stage(seconds, "measure exact search", len(vectors)) as done:
         truth = exact(vectors, queries, min(RECALL_AT, len(vectors)), done)
-    with progress("tune the index"):
+    with _stage(seconds, "tune the index"):
         built, measured = tune(index, factory, vectors, queries, truth, config.recall_target)
     chosen = next(one for one in measured if one.chosen)
     return built, IndexSpec(
@@ -75,6 +78,7 @@ def build_index(
         recall_at_100=chosen.recall,
         search_ms=_milliseconds(built, queries),
         curve=(*curve, *measured),
+        seconds=seconds,
     )
 
 
@@ -99,7 +103,11 @@ def _exact(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> tuple[
 
 
 def _choose(
-    vectors: NDArray[np.float32], queries: NDArray[np.float32], config: IndexConfig, work: Path
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    config: IndexConfig,
+    work: Path,
+    seconds: dict[str, float],
 ) -> tuple[str, list[Measured]]:
     """The factory string for this catalogue, and what was measured to choose it."""
     if config.factory != "auto":
@@ -108,7 +116,7 @@ def _choose(
     if kept.exists():
         state = json.loads(kept.read_text())
         return state["factory"], [Measured.model_validate(one) for one in state["curve"]]
-    with progress("choose the kind of index"):
+    with _stage(seconds, "choose the kind of index"):
         family, curve = choose_family(vectors, queries, config)
     factory = at_size(family, len(vectors))
     with _beside(kept) as path:
@@ -116,14 +124,14 @@ def _choose(
     return factory, curve
 
 
-def _filled(factory: str, vectors: NDArray[np.float32], config: IndexConfig, work: Path) -> Any:
+def _filled(factory: str, vectors: NDArray[np.float32], config: IndexConfig, work: Path, seconds: Seconds) -> Any:
     """The index of all vectors: from the work folder, or trained and filled block by block."""
     if (work / FILLED).exists():
         return faiss.read_index(str(work / FILLED))
     try:
-        index = _trained(factory, vectors, config, work)
+        index = _trained(factory, vectors, config, work, seconds)
         if index.ntotal < len(vectors):
-            with progress("fill the index", len(vectors)) as done:
+            with _stage(seconds, "fill the index", len(vectors)) as done:
                 for first in range(0, len(vectors), BLOCK_ROWS):
                     block = np.ascontiguousarray(vectors[first : first + BLOCK_ROWS], np.float32)
                     index.add(block)
@@ -137,10 +145,10 @@ def _filled(factory: str, vectors: NDArray[np.float32], config: IndexConfig, wor
     return index
 
 
-def _trained(factory: str, vectors: NDArray[np.float32], config: IndexConfig, work: Path) -> Any:
+def _trained(factory: str, vectors: NDArray[np.float32], config: IndexConfig, work: Path, seconds: Seconds) -> Any:
     if (work / TRAINED).exists():
         return faiss.read_index(str(work / TRAINED))
-    with progress("train the index"):
+    with _stage(seconds, "train the index"):
         index = trained(new_index(factory, vectors.shape[1], config.device), vectors)
     _keep(index, config, work / TRAINED)
     return index
@@ -151,6 +159,15 @@ def _keep(index: Any, config: IndexConfig, path: Path) -> None:
     if config.device == "cpu":
         with _beside(path) as beside:
             faiss.write_index(index, str(beside))
+
+
+@contextmanager
+def _stage(seconds: Seconds, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Shown and timed."""
+    started = time.perf_counter()
+    with progress(name, total) as done:
+        yield done
+    seconds[name] = round(time.perf_counter() - started, 1)
 
 
 @contextmanager
