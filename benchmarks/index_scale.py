@@ -166,7 +166,8 @@ def main(sizes: tuple[int, ...], actors: int, workdir: Path) -> None:
     for items in sorted(sizes):
         figures[f"{items:,}"] = measure(bundle, items, workdir, actors)
         say.print_json(data={**figures[f"{items:,}"], "index": "in the file"})
-    click.echo(f"written: {report.write('index_scale', figures)}")
+        path = report.write("index_scale", figures)
+    click.echo(f"written: {path}")
 
 
 if __name__ == "__main__":

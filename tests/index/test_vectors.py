@@ -251,6 +251,17 @@ def test_a_killed_build_goes_on_and_measures_the_same(
     assert len({one.factory for one in spec.curve}) == 4
 
 
+def test_many_lists_are_filled_through_a_graph_and_found_without(
+    clustered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, queries = clustered
+    monkeypatch.setattr("twinspire.index.families.MANY_CENTRES", 64)
+    index, spec = built(vectors, queries, factory="IVF64,PQ32x4fsr", recall_target=0.9)
+    assert isinstance(faiss.downcast_index(index.index.quantizer), faiss.IndexFlat)
+    assert index.size == len(vectors)
+    assert spec.recall_at_100 >= 0.9
+
+
 def test_without_queries_items_are_asked_for(clustered: tuple[np.ndarray, np.ndarray]) -> None:
     spec = built(clustered[0], np.zeros((0, 2, 32), np.float32), factory="IVF32,SQ8")[1]
     assert spec.recall_at_100 >= 0.95

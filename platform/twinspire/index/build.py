@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire.errors import ConfigError
-from twinspire.index.families import CAGRA, at_size, choose_family, new_index, reason, sampled, trained
+from twinspire.index.families import CAGRA, at_size, choose_family, near_centres, new_index, reason, sampled, trained
 from twinspire.index.progress import progress
 from twinspire.index.tune import BLOCK_ROWS, RECALL_AT, Measured, exact, tune
 from twinspire.index.vectors import VectorIndex
@@ -131,7 +131,7 @@ def _filled(factory: str, vectors: NDArray[np.float32], config: IndexConfig, wor
     try:
         index = _trained(factory, vectors, config, work, seconds)
         if index.ntotal < len(vectors):
-            with _stage(seconds, "fill the index", len(vectors)) as done:
+            with _stage(seconds, "fill the index", len(vectors)) as done, near_centres(index):
                 for first in range(0, len(vectors), BLOCK_ROWS):
                     block = np.ascontiguousarray(vectors[first : first + BLOCK_ROWS], np.float32)
                     index.add(block)

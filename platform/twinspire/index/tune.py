@@ -98,7 +98,7 @@ def _crossings(measured: Callable[[int, float], Measured], steps: int, limit: fl
             continue
         found.append((at, factor))
         cost, last = measured(at, factor).ms, at
-        if cost > WORSE * least:
+        if cost > min(WORSE * least, limit):
             break
         least = min(least, cost)
     return found
