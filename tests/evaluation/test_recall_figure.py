@@ -7,9 +7,7 @@ from twinspire.evaluation.figures import recall
 from twinspire.index.tune import Measured
 
 
-def point(
-    factory: str, nprobe: int, refine: float, share: float, *, items: int = 1000, chosen: bool = False
-) -> Measured:
+def point(factory: str, nprobe: int, refine: float, share: float, items: int = 1000, **marks: bool) -> Measured:
     return Measured(
         factory=factory,
         parameters=f"nprobe={nprobe},refine={refine:g}",
@@ -17,11 +15,15 @@ def point(
         recall=share,
         ms=nprobe / 10 + refine / 100,
         reaches=share >= 0.95,
-        chosen=chosen,
+        **marks,
     )
 
 
-TRIED = [point("IVF64,SQ8", n, 1, n / 20) for n in (4, 8, 19)] + [point("HNSW32", n, 1, n / 40) for n in (4, 8, 19)]
+TRIED = [
+    point(factory, nprobe, 1, nprobe / wide, trial=True)
+    for factory, wide in (("IVF64,SQ8", 20), ("HNSW32", 40))
+    for nprobe in (4, 8, 19)
+]
 FINAL = [
     point("IVF128,SQ8", 10, 1, 0.8, items=9000),
     point("IVF128,SQ8", 12, 1, 0.7, items=9000),
@@ -40,6 +42,8 @@ def test_kinds_and_settings_are_apart_and_lines_rise() -> None:
         for line in panel.lines.values():
             assert [one.recall for one in line] == sorted(one.recall for one in line)
             assert [one.ms for one in line] == sorted(one.ms for one in line)
+    assert list(settings.lines) == ["1 K", "2 K"]
+    assert chart.floor < 19 / 40
     assert "0.960" in chart.title
     assert "nprobe=19,refine=2" in chart.detail
 

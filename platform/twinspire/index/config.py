@@ -14,7 +14,7 @@ class IndexConfig(BaseModel):
 
     factory: str = Field(
         "auto",
-        description="a FAISS factory string; auto: exact up to `exact_up_to` items, then what is measured to be cheapest",
+        description="a FAISS factory string; auto: exact up to `exact_up_to` items, then the cheapest measured",
     )
     exact_up_to: int = Field(100_000, ge=0, description="catalogues up to this size are searched exactly")
     recall_target: float = Field(0.95, gt=0, le=1, description="recall@100 against exact search that must be reached")

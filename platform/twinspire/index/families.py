@@ -72,7 +72,7 @@ def choose_family(
         limit = DEAR * min((end.ms for end in ends.values() if end.reaches), default=np.inf)
         measured = tune(index, factory, sample, asked, truth, config.recall_target, limit)[1]
         ends[family] = next(one for one in measured if one.chosen)
-        curve += [one.model_copy(update={"chosen": False}) for one in measured]
+        curve += [one.model_copy(update={"chosen": False, "trial": True}) for one in measured]
     return min(ends, key=lambda family: _rank(ends[family])), curve
 
 

@@ -33,7 +33,7 @@ WORSE = 1.1  # a factor that costs so much more than the best so far ends the se
 
 class Measured(BaseModel):
     """One point of the curve: recall@100 against exact search and a query's processor milliseconds on one core, of
-    queries that come 16 at a time. `items` in the index then: a family is chosen on a sample."""
+    queries that come 16 at a time. `items` were in the index then."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +43,7 @@ class Measured(BaseModel):
     recall: float
     ms: float
     reaches: bool = Field(description="recall reaches the target by one standard error")
+    trial: bool = Field(False, description="to choose the kind of index, on a sample of the items")
     chosen: bool = False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from plotly.subplots import make_subplots
 
 from twinspire.evaluation.figures import style
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from twinspire.index.tune import Measured
 
 X, Y = "processor milliseconds a query, one core", "recall@100 against exact search"
-FLOOR_BELOW_TARGET = 0.3  # recalls much lower only squeeze the rest
+SHOWN_BELOW_TARGET = 0.2
+SHORT = 8  # letters of a name, of which five stand side by side
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,31 @@ class RecallChart:
         asked = f"dashed: the target, {self.target:g}; star: what is served, {self.chosen.parameters}"
         return f"Lines: the highest recall for its cost; {asked}."
 
+    @property
+    def floor(self) -> float:
+        """Where the picture begins: every line is seen, but not each low recall."""
+        best = [max(one.recall for one in line) for panel in self.panels for line in panel.lines.values()]
+        return max(min(self.target - SHOWN_BELOW_TARGET, *(recall - 0.05 for recall in best)), 0)
+
 
 def recall_chart(curve: Sequence[Measured], target: float) -> RecallChart | None:
     """The chart of a manifest's `curve`; None where nothing was tuned."""
     chosen = next((one for one in curve if one.chosen), None)
     if chosen is None:
         return None
-    last = [one for one in curve if one.factory == chosen.factory and one.items == chosen.items]
-    final = curve[len(curve) - len(last) :] if len(last) < len(curve) else curve
-    tried = curve[: len(curve) - len(final)]
+    tried, final = ([one for one in curve if one.trial is trial] for trial in (True, False))
     panels = []
     if tried:
         by_factory = _grouped(tried, [one.factory for one in tried])
         panels.append(Panel(f"Kinds of index, {tried[0].items:,} items", by_factory))
-    by_factor = _grouped(final, [_factor(one) for one in final])
-    panels.append(Panel(f"{chosen.factory}, {chosen.items:,} items", by_factor))
+    final.sort(key=_factor)
+    by_factor = _grouped(final, [f"{_factor(one):g} K" for one in final])
+    panels.append(Panel(f"{chosen.items:,} items, by candidates compared exactly", by_factor))
     return RecallChart(tuple(panels), chosen, target)
 
 
-def _factor(one: Measured) -> str:
-    factor = one.parameters.rpartition("refine=")[2]
-    return "candidates compared exactly: K" if factor == "1" else f"{factor} K"
+def _factor(one: Measured) -> float:
+    return float(one.parameters.rpartition("refine=")[2] or 0)
 
 
 def _grouped(points: Sequence[Measured], names: list[str]) -> dict[str, list[Measured]]:
@@ -82,7 +88,7 @@ def _grouped(points: Sequence[Measured], names: list[str]) -> dict[str, list[Mea
 
 def draw(chart: RecallChart, path: Path) -> Path:
     """The picture as a PNG."""
-    figure = style.new_figure(4.3)
+    figure = style.new_figure(4.6)
     panels = figure.subplots(1, len(chart.panels), squeeze=False)[0]
     for axes, panel in zip(panels, chart.panels, strict=True):
         for row, (name, line) in enumerate(panel.lines.items()):
@@ -91,13 +97,19 @@ def draw(chart: RecallChart, path: Path) -> Path:
             axes.plot(x, y, color=style.colour(row), marker=marker, markersize=4, linewidth=1.6, label=name)
         axes.axhline(chart.target, color=style.OTHER, linestyle="--", linewidth=1)
         axes.set_xscale("log")
-        axes.set_ylim(max(chart.target - FLOOR_BELOW_TARGET, 0), 1.005)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(chart.floor, 1.005)
         axes.set_title(panel.title, fontsize=style.FONT, loc="left", fontweight="bold", color=style.INK)
         axes.set_xlabel(X, fontsize=style.FONT)
         axes.tick_params(labelsize=style.FONT - 0.5, colors="#555555")
         axes.grid(color="#EEEEEE")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=style.FONT - 0.5, handlelength=1.6, loc="lower right")
+        axes.legend(
+            frameon=False, fontsize=style.FONT - 0.5, handlelength=1.4, columnspacing=1.2, loc="upper center",
+            bbox_to_anchor=(0.5, -0.16), ncols=2 if any(len(name) > SHORT for name in panel.lines) else 5,
+        )  # fmt: skip
     panels[-1].plot(chart.chosen.ms, chart.chosen.recall, "*", color=style.INK, markersize=13, zorder=4)
     panels[0].set_ylabel(Y, fontsize=style.FONT)
     style.heading(figure, chart.title, chart.detail)
@@ -122,6 +134,6 @@ def interactive(chart: RecallChart) -> go.Figure:
             )
         figure.add_hline(y=chart.target, line_dash="dash", line_color=style.OTHER, row=1, col=column)
     figure.update_xaxes(type="log", title_text=X)
-    figure.update_yaxes(title_text=Y, gridcolor="#EEEEEE", range=[max(chart.target - FLOOR_BELOW_TARGET, 0), 1.005])
+    figure.update_yaxes(title_text=Y, gridcolor="#EEEEEE", range=[chart.floor, 1.005])
     figure.update_layout(height=460, plot_bgcolor="white", font_size=13, margin={"l": 40, "r": 10, "t": 50, "b": 10})
     return figure
