@@ -285,6 +285,8 @@ def test_a_catalogue_too_small_for_its_lists_is_one_clear_line() -> None:
     with pytest.raises(ConfigError, match="training points") as caught:
         built(unit(rng, 300, 16), unit(rng, 5, 1, 16), factory="IVF4096,Flat")
     assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"index\.factory: 'auto' does not fit 9 items of 16"):
+        built(unit(rng, 9, 16), unit(rng, 5, 1, 16), exact_up_to=0)
 
 
 def test_what_is_no_index_is_refused_by_name(tmp_path: Path) -> None:

@@ -64,8 +64,12 @@ def build_index(
         queries = sampled(vectors, OWN_QUERIES)[:, None]
     seconds: Seconds = {}
     with tempfile.TemporaryDirectory() if work is None else _folder(work) as folder:
-        factory, curve = _choose(vectors, queries, config, Path(folder), seconds)
-        index = _filled(factory, vectors, config, Path(folder), seconds)
+        try:
+            factory, curve = _choose(vectors, queries, config, Path(folder), seconds)
+            index = _filled(factory, vectors, config, Path(folder), seconds)
+        except RuntimeError as error:
+            size = f"{len(vectors)} items of {vectors.shape[1]}"
+            raise ConfigError(f"index.factory: {config.factory!r} does not fit {size}: {reason(error)}") from None
     with _stage(seconds, "measure exact search", len(vectors)) as done:
         truth = exact(vectors, queries, min(RECALL_AT, len(vectors)), done)
     with _stage(seconds, "tune the index"):
@@ -128,18 +132,13 @@ def _filled(factory: str, vectors: NDArray[np.float32], config: IndexConfig, wor
     """The index of all vectors: from the work folder, or trained and filled block by block."""
     if (work / FILLED).exists():
         return faiss.read_index(str(work / FILLED))
-    try:
-        index = _trained(factory, vectors, config, work, seconds)
-        if index.ntotal < len(vectors):
-            with _stage(seconds, "fill the index", len(vectors)) as done, near_centres(index):
-                for first in range(0, len(vectors), BLOCK_ROWS):
-                    block = np.ascontiguousarray(vectors[first : first + BLOCK_ROWS], np.float32)
-                    index.add(block)
-                    done(len(block))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"index.factory: {factory!r} does not fit {len(vectors)} items of {vectors.shape[1]}: {reason(error)}"
-        ) from None
+    index = _trained(factory, vectors, config, work, seconds)
+    if index.ntotal < len(vectors):
+        with _stage(seconds, "fill the index", len(vectors)) as done, near_centres(index):
+            for first in range(0, len(vectors), BLOCK_ROWS):
+                block = np.ascontiguousarray(vectors[first : first + BLOCK_ROWS], np.float32)
+                index.add(block)
+                done(len(block))
     _keep(index, config, work / FILLED)
     (work / TRAINED).unlink(missing_ok=True)
     return index
