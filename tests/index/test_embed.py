@@ -79,7 +79,8 @@ def test_vectors_of_another_model_are_thrown_away(rich: Rich, tmp_path: Path, by
 
 
 @pytest.mark.ray
-def test_actors_embed_the_catalogue(rich: Rich, tmp_path: Path) -> None:
+def test_actors_embed_the_catalogue(rich: Rich, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed, "BATCH_ROWS", 10)  # several parts; the actors have their own
     with cluster.session(workers=2):
         np.testing.assert_allclose(embedded(rich, tmp_path, actors=2), rich.bundle.item_vectors, atol=1e-6)
 

@@ -107,7 +107,7 @@ def _embed(spans: list[tuple[int, int]], arguments: tuple[str, ...], actors: int
         embedded = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             EmbedItems,
             fn_constructor_args=arguments,
-            compute=ray.data.ActorPoolStrategy(size=actors),
+            compute=ray.data.ActorPoolStrategy(size=min(actors, len(missing))),
             batch_size=1,
             num_cpus=0.5,
         )
