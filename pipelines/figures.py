@@ -8,9 +8,9 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 
 from pipelines.heads import checked
-from twinspire.bundle import Bundle
+from twinspire.bundle import Bundle, Manifest
 from twinspire.errors import DatasetError
-from twinspire.evaluation.figures import heads, items
+from twinspire.evaluation.figures import heads, items, recall
 from twinspire.evaluation.figures.page import Part, write_page
 from twinspire.evaluation.labels import item_labels
 from twinspire.features.query import Query
@@ -36,7 +36,8 @@ def draw_bundle(
     size: int = 5000,
     seed: int = 0,
 ) -> list[Path]:
-    """Write `items.png`, `heads.png` and `figures.html`, the same to look closer, into the folder `out`.
+    """Write `items.png`, `heads.png` and `figures.html`, the same to look closer, into the folder `out`; `recall.png`
+    too where the index was tuned.
 
     Categories are `column` of the bundle's items cut at `level` (see `item_labels`); `size` items are placed.
     Errors: BundleError; ConfigError for a column that the items lack; DatasetError for a folder that cannot be written.
@@ -53,14 +54,33 @@ def draw_bundle(
         Part(by_category.title, by_category.detail, items.interactive(by_category)),
         Part(by_head.title, by_head.detail, heads.interactive(by_head)),
     ]
+    tuned = recall.recall_chart(bundle.manifest.index.curve, recall_target(bundle.manifest))
+    if tuned is not None:
+        parts.append(Part(tuned.title, tuned.detail, recall.interactive(tuned)))
     try:
         return [
             items.draw(by_category, out / "items.png"),
             heads.draw(by_head, out / "heads.png"),
+            *([] if tuned is None else [recall.draw(tuned, out / "recall.png")]),
             write_page(out / "figures.html", f"Bundle {bundle.manifest.name}", parts),
         ]
     except OSError as error:
         raise DatasetError(f"--out {out}: {error.strerror or error}") from None
+
+
+def log_recall(manifest: Manifest, folder: Path) -> None:
+    """Draw how the index was tuned, where it was, and keep the picture with the bundle's training run.
+
+    Errors: EnvironmentProblem where MLflow does not answer.
+    """
+    tuned = recall.recall_chart(manifest.index.curve, recall_target(manifest))
+    if tuned is not None:
+        log_figures([recall.draw(tuned, folder / "recall.png")], manifest.name, manifest.mlflow_run_id)
+
+
+def recall_target(manifest: Manifest) -> float:
+    """The recall that the bundle's index was tuned to."""
+    return float(manifest.config["index"]["recall_target"])
 
 
 def log_figures(paths: Sequence[Path], name: str, run_id: str | None = None) -> str:

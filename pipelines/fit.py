@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from pipelines.figures import log_recall
 from twinspire import cluster, dataset
 from twinspire.bundle import Manifest, Parts, check_target, tidy, write_bundle
 from twinspire.cache import cache_folder
@@ -18,7 +19,7 @@ from twinspire.features.dictionaries import item_text
 from twinspire.features.encode import Encoded, encode
 from twinspire.features.log import read_positives
 from twinspire.index.build import build_index, check_factory
-from twinspire.index.embed import embed_catalogue
+from twinspire.index.embed import VECTORS, embed_catalogue
 from twinspire.index.filters import filterable
 from twinspire.index.fuse import clicked_memory, clicked_trends, measure_fusion
 from twinspire.index.lexical import LexicalIndex
@@ -169,9 +170,9 @@ def _train_and_write(job: _Job) -> Manifest:
     with cluster.session(workers=max(config.training.workers, config.index.actors)):
         trained = _learn(job)
         towers = architecture(dictionaries, config.model)
-        vectors = embed_catalogue(trained.model, towers, encoded.folder / "store", config.index, job.work)
+        vectors = embed_catalogue(trained.model, towers, encoded.folder / "store", config.index, job.work / "index")
     probes = query_vectors(trained.model, encoded, PROBES)
-    index, spec = build_index(vectors, probes, config.index)
+    index, spec = build_index(vectors, probes, config.index, job.work / "index")
     text = dictionaries.text(item_text(job.source.items, dictionaries.config))  # whatever the item tower reads
     lexical = LexicalIndex.build(dictionaries, text, positives.item_clicks(len(vectors)))
     taught = job.encoder is not None
@@ -201,10 +202,12 @@ def _train_and_write(job: _Job) -> Manifest:
             trend=clicked_trends(positives, len(vectors), fusion.trend_days) if fusion.trend else None,
             fusion=fusion,
             filters=filterable(job.source.items, config.index.filters),
+            vectors_file=job.work / "index" / VECTORS,
         ),
         job.out,
     )
     log_manifest(job.uri, job.run_id, manifest.model_dump(mode="json"))
+    log_recall(manifest, job.work)
     return manifest
 
 

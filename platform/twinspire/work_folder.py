@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LOCK, STATE = "lock", "fit.json"
-ROOMS = ("dataset", "features", "model", "teacher", "text", "training")  # whose code a checkpoint depends on
+ROOMS = ("dataset", "features", "index", "model", "teacher", "text", "training")  # whose code a checkpoint depends on
 
 
 class WorkFolder:

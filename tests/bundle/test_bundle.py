@@ -3,7 +3,9 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -169,6 +171,46 @@ def test_a_broken_manifest_is_refused(copy: Path, content: str) -> None:
 def test_another_schema_version_is_refused(copy: Path, version: int) -> None:
     edit_manifest(copy, schema_version=version)
     assert f"schema version {version}, this Twinspire reads 4; fit again" in refused(copy)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_manifest_from_before_the_curve_is_read(copy: Path, version: int) -> None:
+    index = json.loads((copy / MANIFEST).read_text())["index"]
+    edit_manifest(copy, schema_version=version, index={k: v for k, v in index.items() if k not in ("curve", "seconds")})
+    bundle = Bundle.load(copy)
+    assert bundle.manifest.index.curve == ()
+    assert bundle.search([Query("red")], 5).items.shape == (1, 5)
+
+
+def test_a_bundle_whose_index_holds_the_vectors_too_is_searched_as_it_was(rich: Rich, copy: Path) -> None:
+    """As schema 3 wrote it: RFlat behind a compressed index."""
+    index = faiss.index_factory(16, "IVF2,PQ16x4fsr,RFlat", faiss.METRIC_INNER_PRODUCT)
+    vectors = np.ascontiguousarray(rich.bundle.item_vectors)
+    index.train(vectors)
+    index.add(vectors)
+    faiss.write_index(index, str(copy / "index.faiss"))
+    spec = json.loads((copy / MANIFEST).read_text())["index"] | {"parameters": "nprobe=2,k_factor_rf=64"}
+    edit_manifest(copy, schema_version=3, index=spec, files=checksums(copy))
+    queries = [Query("red"), Query("mug")]
+    np.testing.assert_allclose(
+        Bundle.load(copy).search(queries, 10).scores, rich.bundle.search(queries, 10).scores, atol=2e-6
+    )
+
+
+def test_vectors_in_a_file_are_linked_not_copied(rich: Rich, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "vectors.npy"
+    np.save(source, rich.bundle.item_vectors)
+    parts = SimpleNamespace(vectors_file=source, vectors=rich.bundle.item_vectors)
+    writing._save_vectors(parts, tmp_path / "linked.npy")
+    assert (tmp_path / "linked.npy").samefile(source)
+
+    def another_disk(*_: object) -> None:
+        raise OSError("cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", another_disk)
+    writing._save_vectors(parts, tmp_path / "copied.npy")
+    assert not (tmp_path / "copied.npy").samefile(source)
+    assert (tmp_path / "copied.npy").read_bytes() == source.read_bytes()
 
 
 def test_another_tokeniser_is_refused(copy: Path) -> None:

@@ -1,56 +1,94 @@
 import faiss
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twinspire.index import tune as tuning
-from twinspire.index.tune import PROBES, recall_at, recalls, tune
+from twinspire.index.tune import BREADTHS, exact, measure, recall_at, tune
 from twinspire.index.vectors import VectorIndex
 
-FACTORY = "IVF64,PQ16x4fsr,RFlat"
+FACTORY = "IVF64,PQ16x4fsr"
 
 
 @pytest.fixture(scope="module")
 def market():
-    """An index over 10,000 items of 32 dimensions, 200 queries (Q, 1, D), and their 100 best items (Q, 100)."""
+    """An index over 10,000 items of 32 dimensions, 100 queries (Q, 1, D), and their 100 best items (Q, 100)."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(10_000, 32)).astype(np.float32)
-    queries = rng.normal(size=(200, 1, 32)).astype(np.float32)
+    queries = rng.normal(size=(100, 1, 32)).astype(np.float32)
     index = faiss.index_factory(32, FACTORY, faiss.METRIC_INNER_PRODUCT)
     index.train(vectors)
     index.add(vectors)
-    return index, queries, np.argsort(-(queries[:, 0] @ vectors.T), axis=1)[:, :100]
+    return index, vectors, queries, np.argsort(-(queries[:, 0] @ vectors.T), axis=1)[:, :100]
 
 
-def searched(index, parameters, queries):
-    return VectorIndex(index, parameters).search(queries, 100)[1]
+@pytest.fixture(autouse=True)
+def no_clock(monkeypatch):
+    """A search costs what it looks at, not what the machine is busy with."""
+
+    def cost(searched, factory, queries, truth, target):
+        found = measure(searched, factory, queries, truth, target)
+        parts = dict(part.split("=") for part in found.parameters.split(","))
+        return found.model_copy(update={"ms": float(parts.get("nprobe", 1)) + float(parts["refine"])})
+
+    monkeypatch.setattr(tuning, "measure", cost)
+    monkeypatch.setattr(tuning, "COST_REPEATS", 1)
+
+
+def probes(parameters):
+    return int(parameters.split("nprobe=")[1].split(",")[0])
 
 
 @pytest.mark.parametrize("target", [0.7, 0.9])
-def test_the_target_is_reached_by_a_standard_error_and_with_no_more_lists_than_that_takes(market, target):
-    index, queries, truth = market
-    found, recall = tune(index, FACTORY, queries, truth, target)
-    shares = recalls(searched(index, found.parameters, queries), truth)
-    assert recall == pytest.approx(shares.mean())
-    assert shares.mean() - shares.std() / np.sqrt(len(shares)) >= target
-    probes = int(found.parameters.split("nprobe=")[1].split(",")[0])
-    fewer = found.parameters.replace(f"nprobe={probes}", f"nprobe={PROBES[PROBES.index(probes) - 1]}")
-    shares = recalls(searched(index, fewer, queries), truth)
-    assert shares.mean() - shares.std() / np.sqrt(len(shares)) < target
+def test_the_cheapest_that_reaches_the_target_is_taken_with_no_more_lists_than_that_takes(market, target):
+    index, vectors, queries, truth = market
+    found, curve = tune(index, FACTORY, vectors, queries, truth, target)
+    (chosen,) = [one for one in curve if one.chosen]
+    assert chosen.reaches
+    assert chosen.parameters == found.parameters
+    assert chosen.recall == pytest.approx(recall_at(found.search(queries, 100)[1], truth))
+    assert chosen.ms == min(one.ms for one in curve if one.reaches)
+    lists = probes(found.parameters)
+    fewer = found.parameters.replace(f"nprobe={lists}", f"nprobe={BREADTHS[BREADTHS.index(lists) - 1]}")
+    assert not measure(VectorIndex(index, fewer, vectors), FACTORY, queries, truth, target).reaches
 
 
-def test_of_those_that_reach_the_target_the_cheapest_is_taken(market, monkeypatch):
-    index, queries, truth = market
-    monkeypatch.setattr(tuning, "_cost", lambda index, parameters, queries: 0 if "rf=8" in parameters else 1)
-    assert "k_factor_rf=8" in tune(index, FACTORY, queries, truth, 0.5)[0].parameters
+def test_the_curve_shows_less_and_more_than_what_is_chosen(market):
+    index, vectors, queries, truth = market
+    _, curve = tune(index, FACTORY, vectors, queries, truth, 0.8)
+    (chosen,) = [one for one in curve if one.chosen]
+    assert min(one.recall for one in curve) < chosen.recall - 0.1
+    assert max(one.recall for one in curve) > chosen.recall
+    assert len({one.parameters for one in curve}) == len(curve)
 
 
-def test_where_nothing_reaches_the_target_the_most_thorough_is_taken():
-    vectors = np.random.default_rng(0).normal(size=(1000, 8)).astype(np.float32)
-    index = faiss.index_factory(8, "IVF4,PQ4x4fsr", faiss.METRIC_INNER_PRODUCT)
-    index.train(vectors)
-    index.add(vectors)
-    queries = vectors[:20, None]
-    truth = np.argsort(-(queries[:, 0] @ vectors.T), axis=1)[:, :100]
-    found, recall = tune(index, "IVF4,PQ4x4fsr", queries, truth, 1.0)
-    assert found.parameters == f"nprobe={PROBES[-1]}"
-    assert recall == recall_at(searched(index, found.parameters, queries), truth) < 1
+def test_where_nothing_reaches_the_target_the_highest_recall_is_taken(market):
+    index, vectors, queries, truth = market
+    impossible = np.where(np.arange(100) < 10, 10_000 + truth, truth)  # rows that no index has
+    found, curve = tune(index, FACTORY, vectors, queries, impossible, 0.95)
+    assert next(one.recall for one in curve if one.chosen) == max(one.recall for one in curve)
+    assert "nprobe=64" in found.parameters
+    assert not any(one.reaches for one in curve)
+
+
+def test_what_is_dear_is_not_looked_into(market):
+    index, vectors, queries, truth = market
+    _, curve = tune(index, FACTORY, vectors, queries, truth, 0.95, limit=2)
+    assert max(probes(one.parameters) for one in curve) < 64
+
+
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 20), st.integers(1, 9))
+def test_exact_search_by_blocks_is_exact_search(items, heads, k, block):
+    rng = np.random.default_rng(items)
+    vectors = rng.normal(size=(items, 4)).astype(np.float32)
+    queries = rng.normal(size=(3, heads, 4)).astype(np.float32)
+    heard = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "BLOCK_ROWS", block)
+        rows = exact(vectors, queries, k, heard.append)
+    wide = min(k, items)
+    best = np.argsort(-(queries @ vectors.T).max(1), axis=1)[:, :wide]
+    np.testing.assert_array_equal(rows[:, :wide], best)
+    assert (rows[:, wide:] == -1).all()
+    assert sum(heard) == items

@@ -1,13 +1,16 @@
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from twinspire.errors import BundleError, ConfigError, EnvironmentProblem
-from twinspire.index.build import IndexSpec, build_index, check_factory, choose_factory
+from twinspire.index.build import FILLED, IndexSpec, build_index, check_factory
 from twinspire.index.config import IndexConfig
+from twinspire.index.families import at_size, families
+from twinspire.index.rerank import rerank
 from twinspire.index.tune import recall_at
 from twinspire.index.vectors import VectorIndex, merge_heads
 
@@ -61,7 +64,7 @@ def test_flat_search_is_brute_force(heads: int) -> None:
     np.testing.assert_allclose(scores, np.take_along_axis(exact, order, 1), atol=1e-6)
     np.testing.assert_array_equal(head, np.take_along_axis((queries @ vectors.T).argmax(1), order, 1))
     assert (scores.dtype, head.dtype) == (np.float32, np.int8)
-    assert (spec.factory, spec.exact, spec.recall_at_100) == ("Flat", True, 1.0)
+    assert (spec.factory, spec.exact, spec.recall_at_100, spec.curve) == ("Flat", True, 1.0, ())
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -86,11 +89,11 @@ def test_no_queries() -> None:
 
 @pytest.fixture(scope="module")
 def clustered() -> tuple[np.ndarray, np.ndarray]:
-    """20,000 items of 32 dimensions around 200 centres, and queries near some of them."""
+    """6,000 items of 32 dimensions around 100 centres, and queries near some of them."""
     rng = np.random.default_rng(0)
-    centres = unit(rng, 200, 32)
-    vectors = centres[rng.integers(0, 200, 20_000)] + 0.7 * unit(rng, 20_000, 32)
-    queries = centres[rng.integers(0, 200, 100)] + 0.7 * unit(rng, 100, 32)
+    centres = unit(rng, 100, 32)
+    vectors = centres[rng.integers(0, 100, 6_000)] + 0.7 * unit(rng, 6_000, 32)
+    queries = centres[rng.integers(0, 100, 100)] + 0.7 * unit(rng, 100, 32)
     return tuple(part / np.linalg.norm(part, axis=-1, keepdims=True) for part in (vectors, queries[:, None]))
 
 
@@ -100,8 +103,10 @@ def test_auto_reaches_the_recall_target_and_measures_it(
 ) -> None:
     vectors, queries = clustered
     index, spec = built(vectors, queries, exact_up_to=1000, recall_target=target)
-    assert spec.factory.startswith("IVF")
     assert not spec.exact
+    (chosen,) = [one for one in spec.curve if one.chosen]
+    assert (chosen.factory, chosen.parameters) == (spec.factory, spec.parameters)
+    assert len({one.factory for one in spec.curve}) == 4
     truth = np.argsort(-(queries[:, 0] @ vectors.T), axis=1)[:, :100]
     found = index.search(queries, 100)[1]
     recall = np.mean([len(set(have) & set(want)) / 100 for have, want in zip(found, truth, strict=True)])
@@ -111,21 +116,156 @@ def test_auto_reaches_the_recall_target_and_measures_it(
 
 def test_an_index_is_as_it_was_after_saving(clustered: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     vectors, queries = clustered
-    for name, config in (("flat", {}), ("ivf", {"factory": "IVF32,PQ16x4fsr,RFlat"})):
+    for name, config in (("flat", {}), ("ivf", {"factory": "IVF32,PQ16x4fsr"})):
         index, spec = built(vectors, queries, **config)
         index.save(tmp_path / name)
-        loaded = VectorIndex.load(tmp_path / name, spec.parameters)
-        assert loaded.size == 20_000
+        loaded = VectorIndex.load(tmp_path / name, spec.parameters, vectors=vectors)
+        assert loaded.size == 6_000
         for left, right in zip(index.search(queries, 10), loaded.search(queries, 10), strict=True):
             np.testing.assert_array_equal(left, right)
 
 
+def test_a_graph_is_a_candidate_only_where_it_can_be_built_in_time() -> None:
+    assert "HNSW32,PQ32x4" in families(64, 1_000_000, "cpu")
+    assert not any("HNSW" in family for family in families(64, 15_000_000, "cpu"))
+    assert at_size("IVF{lists},SQ8", 15_000_000) == "IVF16384,SQ8"
+    for family in (*families(64, 1000, "cpu"), *families(7, 1000, "cpu")):
+        check_factory(64 if family in families(64, 1000, "cpu") else 7, IndexConfig(factory=at_size(family, 1000)))
+
+
+def test_an_index_of_an_older_bundle_holds_the_vectors_itself(
+    clustered: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    vectors, queries = clustered
+    old = faiss.index_factory(32, "IVF16,PQ16x4fsr,RFlat", faiss.METRIC_INNER_PRODUCT)
+    old.train(vectors)
+    old.add(vectors)
+    faiss.write_index(old, str(tmp_path / "index"))
+    parameters = "nprobe=16,k_factor_rf=8"
+    for beside in (None, vectors):
+        found = VectorIndex.load(tmp_path / "index", parameters, vectors=beside).search(queries, 50)
+        exact = np.take_along_axis(queries[:, 0] @ vectors.T, found[1], 1)
+        np.testing.assert_allclose(found[0], exact, atol=1e-6)
+    space = faiss.ParameterSpace()
+    space.set_index_parameters(old, parameters)
+    np.testing.assert_allclose(found[0], old.search(queries[:, 0], 50)[0], atol=1e-6)
+
+
 @pytest.mark.parametrize(
-    ("items", "expected"), [(10, "Flat"), (100_000, "Flat"), (1_000_000, "IVF4096,PQ64x4fsr,RFlat")]
+    "factory", ["IVF16,PQ16x4fsr", "IVF16,SQ8", "IVF16_HNSW8,SQ8", "HNSW16,SQ8", "Flat", "PCA16,IVF16,SQ8"]
 )
-def test_auto_is_exact_for_small_catalogues(items: int, expected: str) -> None:
-    assert choose_factory(items, 64, IndexConfig()) == expected
-    assert choose_factory(items, 64, IndexConfig(factory="HNSW32")) == "HNSW32"
+@pytest.mark.parametrize("heads", [1, 2])
+def test_only_what_is_within_is_found(clustered: tuple[np.ndarray, np.ndarray], factory: str, heads: int) -> None:
+    vectors, queries = clustered[0][:2001], clustered[1].reshape(-1, heads, 32)[:20]
+    index = faiss.index_factory(32, factory, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    searched = VectorIndex(index, "nprobe=16,efSearch=400,refine=2", vectors)
+    allowed = np.random.default_rng(0).random(len(vectors)) < 0.3
+    bitmap = np.packbits(allowed, bitorder="little")
+    rows = searched.search(queries, 30, within=bitmap)[1]
+    assert allowed[rows].all()
+    scores = np.where(allowed, (queries @ vectors.T).max(1), -np.inf)
+    assert recall_at(rows, np.argsort(-scores, axis=1)[:, :30]) > 0.6
+    proposed = searched.candidates(queries, 30, within=bitmap)
+    assert proposed.shape[1] >= 30 * heads
+    assert allowed[proposed[proposed >= 0]].all()
+    few = searched.search(queries, 30, within=np.packbits(np.arange(len(vectors)) < 3, bitorder="little"))[1]
+    assert set(few.ravel().tolist()) <= {-1, 0, 1, 2}
+
+
+def test_an_index_that_cannot_filter_says_so() -> None:
+    vectors = unit(np.random.default_rng(0), 500, 8)
+    index = faiss.index_factory(8, "PQ8x4fs", faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    with pytest.raises(NotImplementedError, match="within a part"):
+        VectorIndex(index, "refine=2", vectors).search(vectors[:1, None], 5, within=np.zeros(63, np.uint8))
+
+
+def test_more_effort_finds_more_and_leaves_the_index_as_it_is(clustered: tuple[np.ndarray, np.ndarray]) -> None:
+    vectors, queries = clustered
+    index = built(vectors, queries, factory="IVF128,PQ32x4fsr")[0]
+    index = VectorIndex(index.index, "nprobe=4,refine=3", vectors)
+    truth = np.argsort(-(queries[:, 0] @ vectors.T), axis=1)[:, :100]
+    usual = index.search(queries, 100)[1]
+    recall = [recall_at(index.search(queries, 100, effort=effort)[1], truth) for effort in (0.01, 1, 8, 1e9)]
+    assert recall == sorted(recall)
+    assert recall[0] < recall[1] < recall[2]
+    assert index.index.nprobe == 1
+    np.testing.assert_array_equal(index.search(queries, 100)[1], usual)
+
+
+@given(st.data(), st.integers(1, 3), st.integers(1, 3), st.integers(0, 12), st.integers(1, 9))
+def test_reranking_sorts_the_candidates_by_exact_scores(
+    data: st.DataObject, batch: int, heads: int, width: int, k: int
+) -> None:
+    """Small whole numbers: scores tie often. With several heads a candidate may come twice."""
+    whole = st.integers(-2, 2)
+
+    def draw(*shape: int) -> np.ndarray:
+        size = int(np.prod(shape))
+        return np.array(data.draw(st.lists(whole, min_size=size, max_size=size)), np.float32).reshape(shape)
+
+    vectors, queries = draw(7, 2), draw(batch, heads, 2)
+    lists = st.lists(st.integers(0, 6), unique=heads == 1, max_size=width)
+    rows = np.full((batch, width), -1, np.int64)
+    for b in range(batch):
+        proposed = data.draw(lists)
+        rows[b, : len(proposed)] = proposed
+    scores, found, head = rerank(queries, vectors, rows, k)
+    assert (scores.dtype, found.dtype, head.dtype) == (np.float32, np.int64, np.int8)
+    for b in range(batch):
+        products = queries[b] @ vectors.T
+        candidates = sorted({int(row) for row in rows[b] if row >= 0})
+        expected = sorted((float(products[:, row].max()) for row in candidates), reverse=True)[:k]
+        kept = found[b] >= 0
+        assert scores[b][kept].tolist() == expected
+        assert np.isneginf(scores[b][~kept]).all()
+        assert set(found[b][kept].tolist()) <= set(candidates)
+        assert len(set(found[b][kept].tolist())) == len(expected)
+        np.testing.assert_array_equal(products[head[b][kept], found[b][kept]], scores[b][kept])
+
+
+def test_a_killed_build_goes_on_and_measures_the_same(
+    clustered: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, queries = clustered
+    config = IndexConfig(exact_up_to=0, recall_target=0.8)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("twinspire.index.build.exact", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(vectors, queries, config, tmp_path / "work")
+    before = (tmp_path / "work" / FILLED).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("twinspire.index.build.choose_family", killed)
+        patch.setattr("twinspire.index.build.trained", killed)
+        index, spec = build_index(vectors, queries, config, tmp_path / "work")
+    index.save(tmp_path / "index")
+    assert (tmp_path / "index").read_bytes() == before
+    assert index.size == len(vectors)
+    assert len({one.factory for one in spec.curve}) == 4
+
+
+def test_many_lists_are_filled_through_a_graph_and_found_without(
+    clustered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, queries = clustered
+    monkeypatch.setattr("twinspire.index.families.MANY_CENTRES", 64)
+    index, spec = built(vectors, queries, factory="IVF64,PQ32x4fsr", recall_target=0.9)
+    assert isinstance(faiss.downcast_index(index.index.quantizer), faiss.IndexFlat)
+    assert index.size == len(vectors)
+    assert spec.recall_at_100 >= 0.9
+
+
+def test_without_queries_items_are_asked_for(clustered: tuple[np.ndarray, np.ndarray]) -> None:
+    spec = built(clustered[0], np.zeros((0, 2, 32), np.float32), factory="IVF32,SQ8")[1]
+    assert spec.recall_at_100 >= 0.95
+    assert spec.parameters != "nprobe=1,refine=1"
 
 
 @pytest.mark.parametrize("factory", ["nonsense", "", "PQ7", "IVF-1,Flat"])
@@ -145,6 +285,8 @@ def test_a_catalogue_too_small_for_its_lists_is_one_clear_line() -> None:
     with pytest.raises(ConfigError, match="training points") as caught:
         built(unit(rng, 300, 16), unit(rng, 5, 1, 16), factory="IVF4096,Flat")
     assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"index\.factory: 'auto' does not fit 9 items of 16"):
+        built(unit(rng, 9, 16), unit(rng, 5, 1, 16), exact_up_to=0)
 
 
 def test_what_is_no_index_is_refused_by_name(tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ def test_an_administrator_loads_rolls_back_and_drops(shop, admin, tiny_bundle):
     for path, body, field, says in [
         ("load", {"bundle": str(shop.bundle / "no")}, "bundle", "no readable manifest.json"),
         ("load", {"bundle": "models:/shop@champion"}, "bundle", "no MLflow database"),
-        ("load", {"arm": "a b", "bundle": "x"}, "arm", "pattern"),
+        ("load", {"arm": "a b", "bundle": "x"}, "arm", "letters, digits"),
         ("rollback", {"arm": "c"}, "arm", "there is no such arm"),
         ("drop", {"arm": "default"}, "arm", "always serves"),
     ]:

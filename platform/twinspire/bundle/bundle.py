@@ -90,7 +90,9 @@ class Bundle:
             raise BundleError(
                 f"{folder}: model.safetensors does not fit the manifest ({str(error).splitlines()[0]})"
             ) from None
-        index = VectorIndex.load(folder / "index.faiss", manifest.index.parameters, device)
+        # A plain array over the memory map: compiled code takes long to find out what a memmap is.
+        vectors = np.asarray(np.load(folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
+        index = VectorIndex.load(folder / "index.faiss", manifest.index.parameters, device, vectors)
         items = read_items(folder)
         if index.size != len(items) or index.index.d != manifest.dimensions:
             held, wanted = f"{index.size} x {index.index.d}", f"{len(items)} x {manifest.dimensions}"
@@ -103,7 +105,7 @@ class Bundle:
             ItemRows(ids),
             _history_bags(folder, dictionaries),
         )
-        hybrid = _hybrid(folder, manifest, dictionaries, index, items)
+        hybrid = _hybrid(folder, manifest, dictionaries, index, vectors, items)
         return cls(folder, manifest, encoder, model.eval(), hybrid, items, ids)
 
     def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
@@ -182,11 +184,14 @@ def read_items(folder: Path) -> pl.DataFrame:
 
 
 def _hybrid(
-    folder: Path, manifest: Manifest, dictionaries: Dictionaries, index: VectorIndex, items: pl.DataFrame
+    folder: Path,
+    manifest: Manifest,
+    dictionaries: Dictionaries,
+    index: VectorIndex,
+    vectors: NDArray[np.float32],
+    items: pl.DataFrame,
 ) -> HybridIndex:
     fusion = manifest.fusion
-    # A plain array over the memory map: compiled code takes long to find out what a memmap is.
-    vectors: NDArray[np.float32] = np.asarray(np.load(folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
     return HybridIndex(
         vectors=index,
         item_vectors=vectors,

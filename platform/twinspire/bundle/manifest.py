@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = 4
-READABLE = (2, 3, 4)  # 2 has vectors alone, 3 no filters
+READABLE = (2, 3, 4)  # 2 has vectors alone; up to 3 there are no filters, and the index holds the raw vectors too
 MANIFEST = "manifest.json"
 REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "users.parquet")
 ITEMS, ITEMS_BEFORE_4 = "items.arrow", "items.parquet"

@@ -54,7 +54,7 @@ class Parts:
     positives: Positives
     architecture: Architecture
     model: TwoTower
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float32]  # (n, D)
     index: VectorIndex
     index_spec: IndexSpec
     config: dict[str, Any]
@@ -65,6 +65,7 @@ class Parts:
     trend: NDArray[np.float32] | None = None
     fusion: Fusion = field(default_factory=Fusion)
     filters: dict[str, Kind] = field(default_factory=dict)
+    vectors_file: Path | None = None  # the .npy file of `vectors`, where they are memory-mapped from one
 
 
 def write_bundle(parts: Parts, target: Path) -> Manifest:
@@ -74,7 +75,7 @@ def write_bundle(parts: Parts, target: Path) -> Manifest:
         dictionaries.save(folder)
         save_file(parts.model.state_dict(), folder / "model.safetensors")
         parts.index.save(folder / "index.faiss")
-        np.save(folder / "item_vectors.npy", parts.vectors)
+        _save_vectors(parts, folder / "item_vectors.npy")
         _items(parts).write_ipc(folder / ITEMS, compression="uncompressed")
         (folder / IDS).mkdir()
         ItemIds.of(parts.dataset.items["item_id"]).save(folder / IDS / IDS)
@@ -160,6 +161,17 @@ def _lists(events: Events) -> pl.Series:
     lists = pl.DataFrame([owner, flat]).group_by("user", maintain_order=True).all()
     every = pl.DataFrame({"user": np.arange(len(lengths))})
     return every.join(lists, on="user", how="left", maintain_order="left")["history"].fill_null([])
+
+
+def _save_vectors(parts: Parts, path: Path) -> None:
+    """Link the file of the vectors, or copy it where it lies on another disk; they are gigabytes."""
+    if parts.vectors_file is None:
+        np.save(path, parts.vectors)
+        return
+    try:
+        path.hardlink_to(parts.vectors_file)
+    except OSError:
+        shutil.copyfile(parts.vectors_file, path)
 
 
 def _queries(parts: Parts) -> pl.DataFrame:

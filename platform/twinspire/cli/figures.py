@@ -12,8 +12,8 @@ EXAMPLES = """\b
 Examples:
   twinspire figures --bundle bundles/shop --out figures
   twinspire figures --bundle bundles/shop --out figures --query apple --query samsung --by brand
-Writes items.png, heads.png and figures.html, which needs no network, and keeps them with the bundle's MLflow run, or
-with a run of their own where MLFLOW_TRACKING_URI does not have it.
+Writes items.png, heads.png, recall.png where the index was tuned, and figures.html, which needs no network, and keeps
+them with the bundle's MLflow run, or with a run of their own where MLFLOW_TRACKING_URI does not have it.
 """
 
 

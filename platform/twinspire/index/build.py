@@ -1,26 +1,38 @@
-"""Build the index: exact for small catalogues, else IVF + PQ fast-scan with refinement, probed just enough."""
+"""Build the index: exact for small catalogues, else the family that a sample shows to be cheapest, trained on a sample,
+filled in blocks from the memory-mapped vectors and tuned.
+
+What is chosen, trained and filled is kept in a work folder, so that a killed build goes on from it.
+"""
 
 from __future__ import annotations
 
-import math
-import re
+import json
+import tempfile
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire.errors import ConfigError
-from twinspire.index.tune import RECALL_AT, tune
+from twinspire.index.families import CAGRA, at_size, choose_family, near_centres, new_index, reason, sampled, trained
+from twinspire.index.progress import progress
+from twinspire.index.tune import BLOCK_ROWS, RECALL_AT, Measured, exact, tune
 from twinspire.index.vectors import VectorIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
     from twinspire.index.config import IndexConfig
 
-TRAINING_POINTS_A_CENTROID = 64
+Seconds = dict[str, float]  # of each stage
+OWN_QUERIES = 200  # items that serve as queries where there are none
+CHOSEN, TRAINED, FILLED = "chosen.json", "trained.faiss", "filled.faiss"
 
 
 class IndexSpec(BaseModel):
@@ -33,93 +45,142 @@ class IndexSpec(BaseModel):
     exact: bool
     recall_at_100: float
     search_ms: float
+    curve: tuple[Measured, ...] = ()
+    seconds: dict[str, float] = Field(default={}, description="what each stage took; of a resumed fit, what was left")
 
 
 def build_index(
-    vectors: NDArray[np.float32], queries: NDArray[np.float32], config: IndexConfig
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], config: IndexConfig, work: Path | None = None
 ) -> tuple[VectorIndex, IndexSpec]:
-    """Index item vectors (n, D); recall and time are measured with `queries` (Q, H, D) against exact search.
+    """Index item vectors (n, D), memory-mapped or not; measured with held-out `queries` (Q, H, D) against exact search.
 
-    Errors: ConfigError for a factory string that FAISS refuses or that the catalogue is too small for.
+    Without queries, items serve as such. In the folder `work` a build that was killed goes on.
+    Errors: ConfigError for a factory string that FAISS refuses or that the catalogue is too small for;
+    EnvironmentProblem for a GPU that is not there.
     """
-    exact = VectorIndex(_flat(vectors))
-    factory = choose_factory(len(vectors), vectors.shape[1], config)
-    if factory == "Flat":
-        return exact, IndexSpec(
-            factory=factory,
-            parameters="",
-            exact=True,
-            recall_at_100=1.0,
-            search_ms=_milliseconds(exact, queries),
-        )
-    index = _train(factory, vectors)
-    built, recall = tune(index, factory, queries, exact.search(queries, RECALL_AT)[1], config.recall_target)
+    if config.factory == "Flat" or (config.factory == "auto" and len(vectors) <= config.exact_up_to):
+        return _exact(vectors, queries)
+    if not len(queries):
+        queries = sampled(vectors, OWN_QUERIES)[:, None]
+    seconds: Seconds = {}
+    with tempfile.TemporaryDirectory() if work is None else _folder(work) as folder:
+        try:
+            factory, curve = _choose(vectors, queries, config, Path(folder), seconds)
+            index = _filled(factory, vectors, config, Path(folder), seconds)
+        except RuntimeError as error:
+            size = f"{len(vectors)} items of {vectors.shape[1]}"
+            raise ConfigError(f"index.factory: {config.factory!r} does not fit {size}: {reason(error)}") from None
+    with _stage(seconds, "measure exact search", len(vectors)) as done:
+        truth = exact(vectors, queries, min(RECALL_AT, len(vectors)), done)
+    with _stage(seconds, "tune the index"):
+        built, measured = tune(index, factory, vectors, queries, truth, config.recall_target)
+    chosen = next(one for one in measured if one.chosen)
     return built, IndexSpec(
         factory=factory,
         parameters=built.parameters,
         exact=False,
-        recall_at_100=recall,
+        recall_at_100=chosen.recall,
         search_ms=_milliseconds(built, queries),
+        curve=(*curve, *measured),
+        seconds=seconds,
     )
-
-
-def choose_factory(items: int, dim: int, config: IndexConfig) -> str:
-    """The factory string for a catalogue of this size."""
-    if config.factory != "auto":
-        return config.factory
-    if items <= config.exact_up_to:
-        return "Flat"
-    lists = 2 ** round(math.log2(4 * math.sqrt(items)))
-    # Four bits a dimension: at half of them twice as many candidates must be compared exactly, which costs more.
-    return f"IVF{lists},PQ{dim}x4fsr,RFlat"
-
-
-def _flat(vectors: NDArray[np.float32]) -> faiss.Index:
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors, np.float32))
-    return index
-
-
-def _train(factory: str, vectors: NDArray[np.float32]) -> faiss.Index:
-    try:
-        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        sample = _sample(vectors, factory)
-        index.train(sample)
-        index.add(np.ascontiguousarray(vectors, np.float32))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"index.factory: {factory!r} does not fit {len(vectors)} items of {vectors.shape[1]}: {_reason(error)}"
-        ) from None
-    return index
 
 
 def check_factory(dim: int, config: IndexConfig) -> None:
     """Errors: ConfigError for a factory string that FAISS cannot read or that does not fit `dim`."""
-    if config.factory == "auto":
+    if config.factory in ("auto", CAGRA):
         return
     try:
         faiss.index_factory(dim, config.factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise ConfigError(f"index.factory: {config.factory!r} with model.dim {dim}: {_reason(error)}") from None
+        raise ConfigError(f"index.factory: {config.factory!r} with model.dim {dim}: {reason(error)}") from None
 
 
-def _reason(error: RuntimeError) -> str:
-    """What FAISS says, without the place in its source."""
-    return re.sub(r"^Error in .*? at \S+?:\d+: (Error: )?", "", " ".join(str(error).split()))[:200]
-
-
-def _sample(vectors: NDArray[np.float32], factory: str) -> NDArray[np.float32]:
-    """As many vectors as k-means profits from; more only cost time."""
-    digits = (
-        "".join(c for c in factory.split("IVF")[-1].split(",")[0].split("_")[0] if c.isdigit())
-        if "IVF" in factory
-        else ""
+def _exact(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> tuple[VectorIndex, IndexSpec]:
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    built = VectorIndex(index)
+    spec = IndexSpec(
+        factory="Flat", parameters="", exact=True, recall_at_100=1.0, search_ms=_milliseconds(built, queries)
     )
-    wanted = max(TRAINING_POINTS_A_CENTROID * int(digits or 1), 65_536)
-    if len(vectors) <= wanted:
-        return np.ascontiguousarray(vectors)
-    rows = np.random.default_rng(0).choice(len(vectors), wanted, replace=False)
-    return np.ascontiguousarray(vectors[np.sort(rows)])
+    return built, spec
+
+
+def _choose(
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    config: IndexConfig,
+    work: Path,
+    seconds: dict[str, float],
+) -> tuple[str, list[Measured]]:
+    """The factory string for this catalogue, and what was measured to choose it."""
+    if config.factory != "auto":
+        return config.factory.removesuffix(",RFlat"), []  # the bundle holds the raw vectors already
+    kept = work / CHOSEN
+    if kept.exists():
+        state = json.loads(kept.read_text())
+        return state["factory"], [Measured.model_validate(one) for one in state["curve"]]
+    with _stage(seconds, "choose the kind of index"):
+        family, curve = choose_family(vectors, queries, config)
+    factory = at_size(family, len(vectors))
+    with _beside(kept) as path:
+        path.write_text(json.dumps({"factory": factory, "curve": [one.model_dump() for one in curve]}))
+    return factory, curve
+
+
+def _filled(factory: str, vectors: NDArray[np.float32], config: IndexConfig, work: Path, seconds: Seconds) -> Any:
+    """The index of all vectors: from the work folder, or trained and filled block by block."""
+    if (work / FILLED).exists():
+        return faiss.read_index(str(work / FILLED))
+    index = _trained(factory, vectors, config, work, seconds)
+    if index.ntotal < len(vectors):
+        with _stage(seconds, "fill the index", len(vectors)) as done, near_centres(index):
+            for first in range(0, len(vectors), BLOCK_ROWS):
+                block = np.ascontiguousarray(vectors[first : first + BLOCK_ROWS], np.float32)
+                index.add(block)
+                done(len(block))
+    _keep(index, config, work / FILLED)
+    (work / TRAINED).unlink(missing_ok=True)
+    return index
+
+
+def _trained(factory: str, vectors: NDArray[np.float32], config: IndexConfig, work: Path, seconds: Seconds) -> Any:
+    if (work / TRAINED).exists():
+        return faiss.read_index(str(work / TRAINED))
+    with _stage(seconds, "train the index"):
+        index = trained(new_index(factory, vectors.shape[1], config.device), vectors)
+    _keep(index, config, work / TRAINED)
+    return index
+
+
+def _keep(index: Any, config: IndexConfig, path: Path) -> None:
+    """Write an index for a build that goes on; one on a GPU is built again."""
+    if config.device == "cpu":
+        with _beside(path) as beside:
+            faiss.write_index(index, str(beside))
+
+
+@contextmanager
+def _stage(seconds: Seconds, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Shown and timed."""
+    started = time.perf_counter()
+    with progress(name, total) as done:
+        yield done
+    seconds[name] = round(time.perf_counter() - started, 1)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name beside `path` that takes its place at the end."""
+    beside = path.with_name(f"{path.name}.new")
+    yield beside
+    beside.replace(path)
+
+
+@contextmanager
+def _folder(work: Path) -> Iterator[Path]:
+    work.mkdir(parents=True, exist_ok=True)
+    yield work
 
 
 def _milliseconds(index: VectorIndex, queries: NDArray[np.float32]) -> float:

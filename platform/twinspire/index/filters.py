@@ -221,6 +221,10 @@ class Selection:
 
     @cached_property
     def _few(self) -> NDArray[np.int32]:
+        return self.every()
+
+    def every(self) -> NDArray[np.int32]:
+        """All allowed rows, (M,) sorted, however many."""
         return np.sort(self._rows())
 
     @cached_property

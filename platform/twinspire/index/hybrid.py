@@ -174,11 +174,14 @@ class HybridIndex:
             near = near[within.allows(near)]
             if len(near) >= wide:
                 return near, proposed
-        for effort in EFFORTS:
-            near = self.vectors.candidates(asked.vectors[None], wide, within=within.bitmap, effort=effort)[0]
-            near = near[near >= 0]
-            if len(near) >= wide:
-                break
+        try:
+            for effort in EFFORTS:
+                near = self.vectors.candidates(asked.vectors[None], wide, within=within.bitmap, effort=effort)[0]
+                near = near[near >= 0]
+                if len(near) >= wide:
+                    break
+        except NotImplementedError:  # an index that cannot look at allowed items alone: all of them, then
+            near = within.every()
         return near, proposed
 
     def scores(self, asked: Asked, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
 
 from twinspire.errors import BundleError, EnvironmentProblem
+from twinspire.index.parameters import Settings
+from twinspire.index.rerank import rerank
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,16 +23,25 @@ MATRIX_PRODUCT_FROM = 4
 
 
 class VectorIndex:
-    """Inner-product search over the catalogue. Searching is thread-safe on the CPU; on a GPU one thread at a time."""
+    """Inner-product search over the catalogue. Searching is thread-safe on the CPU; on a GPU one thread at a time.
 
-    def __init__(self, index: Any, parameters: str = "") -> None:
-        """`parameters` are FAISS search parameters such as `nprobe=16,k_factor_rf=4`."""
-        self.index = index
+    `index` holds the items compressed; what it finds is compared again with the raw `vectors` (n, D), memory-mapped as
+    a rule, so that scores are exact.
+    """
+
+    def __init__(self, index: Any, parameters: str = "", vectors: NDArray[np.float32] | None = None) -> None:
+        """`parameters` such as `nprobe=16,refine=3`: lists looked into (`efSearch`: candidates of a graph) and how many
+        times K candidates are compared exactly, 0: none. Without `vectors` scores are the compressed index's own.
+        """
+        self._whole = index  # of an older bundle, it owns what is taken from it
+        self.index, own = _without_refinement(index)
         self.parameters = parameters
+        # A plain array over a memory map: compiled code takes long to find out what a memmap is.
+        self.vectors = own if vectors is None else np.asarray(vectors)
+        self._settings = Settings.read(parameters, self.index)
+        self._refine = 0.0 if self.vectors is None else self._settings.refine
+        self._usual = self._settings.for_search(self.index, 1.0, None)
         faiss.cvar.distance_compute_blas_threshold = MATRIX_PRODUCT_FROM
-        if parameters:
-            space: Any = faiss.ParameterSpace()
-            space.set_index_parameters(index, parameters)
 
     @property
     def size(self) -> int:
@@ -37,15 +49,22 @@ class VectorIndex:
         return int(self.index.ntotal)
 
     def search(
-        self, queries: NDArray[np.float32], k: int
+        self, queries: NDArray[np.float32], k: int, *, within: NDArray[np.uint8] | None = None, effort: float = 1.0
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
         """Queries (B, H, D) to the K best items by their best head (4.3): scores, item rows, heads, (B, K) each.
 
-        All heads are searched in one call. Rows are -1, scores -inf, where there are fewer than K.
+        `within` is a bitmap (ceil(n / 8),) of the rows that may be found, lowest bit first; `effort` multiplies the
+        lists or candidates looked at. All heads are searched in one call. Rows are -1, scores -inf, where there are
+        fewer than K.
+        Errors: NotImplementedError for `within` where the index cannot filter: on a GPU, and PQ without lists.
         """
         batch, heads, dim = queries.shape
+        if self.vectors is not None and self._refine:
+            rows = self.candidates(queries, k, within=within, effort=effort)
+            return rerank(queries, self.vectors, rows, k)
         wide = min(k, self.size)
-        scores, rows = self.index.search(np.ascontiguousarray(queries.reshape(batch * heads, dim)), max(wide, 1))
+        flat = np.ascontiguousarray(queries.reshape(batch * heads, dim))
+        scores, rows = self.index.search(flat, max(wide, 1), params=self._parameters(effort, within))
         if heads == 1:
             head = np.zeros(rows.shape, np.int8)
         else:
@@ -56,27 +75,34 @@ class VectorIndex:
     def candidates(
         self, queries: NDArray[np.float32], k: int, *, within: NDArray[np.uint8] | None = None, effort: float = 1.0
     ) -> NDArray[np.int64]:
-        """Rows (B, H * K) that are near queries (B, H, D), -1 where short, to be compared exactly."""
+        """Queries (B, H, D) to item rows (B, H * K'), each head's own, K' >= K: so many that the K best by exact scores
+        are found as often as was tuned for. An item may come once a head; -1 where there are fewer.
+
+        `within`, `effort` and errors as in `search`.
+        """
         batch, heads, dim = queries.shape
-        wide = max(min(k, self.size), 1)
-        parameters: Any = None
-        if within is not None:
-            module: Any = faiss  # whose types leave these out
-            parameters = module.SearchParameters(sel=module.IDSelectorBitmap(within))
-        rows: NDArray[np.int64]
-        _, rows = self.index.search(np.ascontiguousarray(queries.reshape(batch * heads, dim)), wide, params=parameters)
-        return rows.reshape(batch, -1)
+        wide = max(min(math.ceil(k * max(self._refine, 1.0)), self.size), 1)
+        flat = np.ascontiguousarray(queries.reshape(batch * heads, dim))
+        _, rows = self.index.search(flat, wide, params=self._parameters(effort, within))
+        return np.asarray(rows.reshape(batch, heads * wide))
+
+    def _parameters(self, effort: float, within: NDArray[np.uint8] | None) -> Any:
+        if effort == 1.0 and within is None:
+            return self._usual
+        return self._settings.for_search(self.index, effort, within)
 
     def save(self, path: Path) -> None:
-        """Write the index, from the GPU's memory too."""
+        """Write the compressed index, from the GPU's memory too; the raw vectors are not part of it."""
         index = self.index
         if hasattr(faiss, "GpuIndex") and isinstance(index, faiss.GpuIndex):
             index = faiss.index_gpu_to_cpu(index)
         faiss.write_index(index, str(path))
 
     @classmethod
-    def load(cls, path: Path, parameters: str = "", device: str = "cpu") -> VectorIndex:
-        """Read what `save` wrote, onto `device`.
+    def load(
+        cls, path: Path, parameters: str = "", device: str = "cpu", vectors: NDArray[np.float32] | None = None
+    ) -> VectorIndex:
+        """Read what `save` wrote, onto `device`; `vectors` as for the index itself.
 
         Errors: BundleError for a file that is no index; EnvironmentProblem for a GPU that is not there.
         """
@@ -84,7 +110,7 @@ class VectorIndex:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             raise BundleError(f"{path.name}: not a readable FAISS index ({str(error).splitlines()[0][:200]})") from None
-        loaded = cls(index, parameters)
+        loaded = cls(index, parameters, vectors)
         return loaded.to_gpu() if device == "cuda" else loaded
 
     def to_gpu(self) -> VectorIndex:
@@ -92,15 +118,8 @@ class VectorIndex:
 
         Errors: EnvironmentProblem where FAISS has no GPU support or there is no GPU.
         """
-        if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
-            raise EnvironmentProblem(
-                "index.device: cuda needs a GPU and the faiss-gpu package; install twinspire[gpu] or use cpu"
-            )
-        moved = VectorIndex(faiss.index_cpu_to_gpu(_gpu_resources(), 0, self.index))
-        if "nprobe=" in self.parameters:
-            moved.index.nprobe = int(self.parameters.split("nprobe=")[1].split(",")[0])
-        moved.parameters = self.parameters
-        return moved
+        resources = gpu_resources()
+        return VectorIndex(faiss.index_cpu_to_gpu(resources, 0, self.index), self.parameters, self.vectors)
 
 
 def merge_heads(
@@ -138,8 +157,25 @@ def _pad(
     )
 
 
-def _gpu_resources() -> Any:
-    """One set of GPU resources a call: they must not be shared between threads. Temporary memory is bounded."""
+def _without_refinement(index: Any) -> tuple[Any, NDArray[np.float32] | None]:
+    """The compressed index, and the raw vectors that older bundles keep in it too."""
+    if not isinstance(index, faiss.IndexRefine):
+        return index, None
+    base = faiss.downcast_index(index.base_index)
+    flat: Any = faiss.downcast_index(index.refine_index)
+    raw = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
+    return base, raw
+
+
+def gpu_resources() -> Any:
+    """One set of GPU resources a call: they must not be shared between threads. Temporary memory is bounded.
+
+    Errors: EnvironmentProblem where FAISS has no GPU support or there is no GPU.
+    """
+    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+        raise EnvironmentProblem(
+            "index.device: cuda needs a GPU and the faiss-gpu package; install twinspire[gpu] or use cpu"
+        )
     resources = faiss.StandardGpuResources()
     resources.setTempMemory(256 * 2**20)
     return resources

@@ -1,0 +1,147 @@
+"""Which kind of index: each candidate built and tuned on a sample of the items, the cheapest that finds enough wins."""
+
+from __future__ import annotations
+
+import math
+import re
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+
+from twinspire.index.tune import Measured, exact, one_thread, tune
+from twinspire.index.vectors import gpu_resources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from twinspire.index.config import IndexConfig
+
+CAGRA = "CAGRA"  # FAISS has no factory string for it
+SAMPLE_ITEMS = 262_144
+SAMPLE_QUERIES = 200
+# A graph takes some 0.1 ms of a core for each item that is added, and more in a larger one: hours at 15 million.
+GRAPH_UP_TO = 2_000_000
+POINTS_A_CENTRE = 32  # k-means gains nothing measurable from more
+LEAST_POINTS = 65_536
+MANY_CENTRES = 8192  # from here on vectors find their nearest centre through a graph
+GRAPH_LINKS = 32
+DEAR = 1.5  # a family that costs so many times the best so far is not looked into further
+
+api: Any = faiss  # what its type stubs lack or say wrongly
+
+
+def families(dim: int, items: int, device: str) -> list[str]:
+    """Factory strings of the candidates, with `{lists}` for the number of lists, the most promising first."""
+    if device == "cuda":
+        return [f"IVF{{lists}},PQ{dim // 2 if dim % 2 == 0 else dim}", CAGRA]
+    half = [f"IVF{{lists}},PQ{dim // 2}x4fsr"] if dim % 2 == 0 else []
+    graph = [f"HNSW32,PQ{dim // 2}x4"] if dim % 2 == 0 and items <= GRAPH_UP_TO else []
+    return [f"IVF{{lists}},PQ{dim}x4fsr", *half, "IVF{lists},SQ8", *graph]
+
+
+def at_size(family: str, items: int) -> str:
+    """The factory string of a family for this many items: some 4 sqrt(n) lists."""
+    return family.replace("{lists}", str(2 ** round(math.log2(4 * math.sqrt(items)))))
+
+
+def choose_family(
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    config: IndexConfig,
+    said: Callable[[str], None] = lambda family: None,
+) -> tuple[str, list[Measured]]:
+    """The family that reaches the recall target at least cost on a sample of `vectors` (n, D), and all measured.
+
+    `said(family)` hears which one is being tried. Where none reaches the target, the one of the highest recall wins.
+    """
+    sample = sampled(vectors, SAMPLE_ITEMS)
+    asked = queries[:SAMPLE_QUERIES]
+    truth = exact(sample, asked, min(100, len(sample)))
+    curve: list[Measured] = []
+    ends: dict[str, Measured] = {}
+    for family in families(vectors.shape[1], len(vectors), config.device):
+        said(family)
+        factory = at_size(family, len(sample))
+        index = trained(new_index(factory, vectors.shape[1], config.device), sample)
+        if index.ntotal == 0:
+            index.add(sample)
+        limit = DEAR * min((end.ms for end in ends.values() if end.reaches), default=np.inf)
+        measured = tune(index, factory, sample, asked, truth, config.recall_target, limit)[1]
+        ends[family] = next(one for one in measured if one.chosen)
+        curve += [one.model_copy(update={"chosen": False, "trial": True}) for one in measured]
+    return min(ends, key=lambda family: _rank(ends[family])), curve
+
+
+def _rank(end: Measured) -> tuple[bool, float]:
+    return (False, end.ms) if end.reaches else (True, -end.recall)
+
+
+def new_index(factory: str, dim: int, device: str = "cpu") -> Any:
+    """An empty index. Errors: RuntimeError for a factory string that FAISS refuses; EnvironmentProblem for no GPU."""
+    resources = gpu_resources() if device == "cuda" or factory == CAGRA else None
+    if factory == CAGRA:
+        settings = api.GpuIndexCagraConfig()
+        return api.GpuIndexCagra(resources, dim, faiss.METRIC_INNER_PRODUCT, settings)
+    index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+    return index if resources is None else faiss.index_cpu_to_gpu(resources, 0, index)
+
+
+def trained(index: Any, vectors: NDArray[np.float32]) -> Any:
+    """Train `index` on a sample of `vectors` (n, D) and give it back; CAGRA trains on all, and holds them then."""
+    if "Cagra" in type(index).__name__:
+        index.train(np.ascontiguousarray(vectors))
+        return index
+    ivf = faiss.try_extract_index_ivf(index)
+    wanted = LEAST_POINTS
+    if ivf is not None:
+        wanted = max(wanted, POINTS_A_CENTRE * ivf.nlist)
+        ivf.cp.min_points_per_centroid = POINTS_A_CENTRE // 2
+    sample = sampled(vectors, wanted)
+    if isinstance(index, faiss.IndexIVF):
+        centres: Any = index
+        near = faiss.IndexHNSWFlat(index.d, GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
+        if index.nlist >= MANY_CENTRES:
+            centres.clustering_index = near
+        centres.train_q1(len(sample), faiss.swig_ptr(sample), False, faiss.METRIC_INNER_PRODUCT)
+        centres.clustering_index = None
+    if isinstance(index, faiss.IndexHNSWPQ):
+        codes: Any = faiss.downcast_index(index.storage)
+        codes.do_polysemous_training = False  # codes are compared by distance only
+    # Codebooks are many small k-means: threads that wait for each other make them some twenty times slower.
+    with one_thread() if not isinstance(index, faiss.IndexPreTransform) else nullcontext():
+        index.train(sample)
+    return index
+
+
+@contextmanager
+def near_centres(index: Any) -> Iterator[None]:
+    """Vectors that are added meanwhile find their list through a graph over the centres, where there are many: at
+    16,384 of 64 dimensions that takes 0.6 of the time, and 97 % go into the very nearest list."""
+    if not isinstance(index, faiss.IndexIVF) or index.nlist < MANY_CENTRES:
+        yield
+        return
+    whole = faiss.downcast_index(index.quantizer)
+    near = faiss.IndexHNSWFlat(index.d, GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
+    near.add(whole.reconstruct_n(0, index.nlist))
+    index.quantizer = near
+    try:
+        yield
+    finally:
+        index.quantizer = whole
+
+
+def sampled(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Up to `count` of `vectors` (n, D), in memory, in their order."""
+    if len(vectors) <= count:
+        return np.ascontiguousarray(vectors)
+    rows = np.random.default_rng(0).choice(len(vectors), count, replace=False)
+    return np.ascontiguousarray(vectors[np.sort(rows)])
+
+
+def reason(error: RuntimeError) -> str:
+    """What FAISS says, without the place in its source."""
+    return re.sub(r"^Error in .*? at \S+?:\d+: (Error: )?", "", " ".join(str(error).split()))[:200]

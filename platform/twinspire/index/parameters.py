@@ -1,0 +1,84 @@
+"""Search parameters: read once from their text, given to FAISS with each search, so that no search changes the index.
+
+Filters: every IVF index takes them (flat, SQ8, PQ, fast-scan), every HNSW index, and flat and SQ8 without lists. PQ
+without lists does not, nor does a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import faiss
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+api: Any = faiss  # what its type stubs lack or say wrongly
+LEAST_EF = 64  # of a graph over the centres of lists: at FAISS's own 16 it misses near ones
+
+
+class Settings(NamedTuple):
+    """`breadth`: how many lists (IVF) or candidates (HNSW, CAGRA) are looked at; `refine`: candidates compared exactly,
+    as a multiple of K."""
+
+    breadth: int
+    refine: float
+
+    @classmethod
+    def read(cls, parameters: str, index: Any) -> Settings:
+        """From `nprobe=16,refine=3`; what is not said is as FAISS has it. `k_factor_rf` is an older name."""
+        named = {
+            name: float(value) for name, _, value in (part.partition("=") for part in parameters.split(",") if part)
+        }
+        default = named.get("k_factor_rf", 0.0)
+        inner = innermost(index)
+        own = inner.hnsw.efSearch if isinstance(inner, faiss.IndexHNSW) else getattr(inner, "nprobe", 1)
+        breadth = named.get("nprobe", named.get("efSearch", named.get("itopk_size", own)))
+        return cls(int(breadth), named.get("refine", default))
+
+    def for_search(self, index: Any, effort: float, within: NDArray[np.uint8] | None) -> Any:
+        """What FAISS takes with one search; None where there is nothing to say.
+
+        Errors: NotImplementedError for a filter that the index cannot apply.
+        """
+        if isinstance(index, faiss.IndexPreTransform):
+            inner = self.for_search(innermost(index), effort, within)
+            return None if inner is None else api.SearchParametersPreTransform(index_params=inner)
+        breadth = max(math.ceil(self.breadth * effort), 1)
+        chosen = {} if within is None else {"sel": api.IDSelectorBitmap(within)}
+        if isinstance(index, faiss.IndexIVF):
+            probes = min(breadth, index.nlist)
+            return api.SearchParametersIVF(nprobe=probes, **_of_centres(index, probes), **chosen)
+        if isinstance(index, faiss.IndexHNSW):
+            return api.SearchParametersHNSW(efSearch=max(min(breadth, index.ntotal), 1), **chosen)
+        if chosen and not isinstance(index, faiss.IndexFlat | faiss.IndexScalarQuantizer):
+            raise NotImplementedError(f"{type(index).__name__} cannot search within a part of the catalogue")
+        if "GpuIndexIVF" in type(index).__name__:
+            return api.SearchParametersIVF(nprobe=min(breadth, index.nlist))
+        if "GpuIndexCagra" in type(index).__name__:
+            return api.SearchParametersCagra(itopk_size=breadth)
+        return api.SearchParameters(**chosen) if chosen else None
+
+
+def breadth_name(index: Any) -> str:
+    """What the breadth of a search is called for this index; empty where there is none."""
+    inner = innermost(index)
+    if isinstance(inner, faiss.IndexHNSW):
+        return "efSearch"
+    if isinstance(inner, faiss.IndexIVF) or "GpuIndexIVF" in type(inner).__name__:
+        return "nprobe"
+    return "itopk_size" if "GpuIndexCagra" in type(inner).__name__ else ""
+
+
+def innermost(index: Any) -> Any:
+    """The index behind a rotation."""
+    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
+
+
+def _of_centres(index: Any, probes: int) -> dict[str, Any]:
+    """Parameters of the search for the nearest centres, where they lie in a graph."""
+    if not isinstance(faiss.downcast_index(index.quantizer), faiss.IndexHNSW):
+        return {}
+    return {"quantizer_params": api.SearchParametersHNSW(efSearch=max(2 * probes, LEAST_EF))}
