@@ -83,7 +83,7 @@ class Manifest(BaseModel):
 
         Errors: BundleError that names the first missing or changed file.
         """
-        for name in (*REQUIRED, ITEMS if self.schema_version >= 4 else ITEMS_BEFORE_4):
+        for name in (*REQUIRED, ITEMS_BEFORE_4 if ITEMS_BEFORE_4 in self.files else ITEMS):
             if name not in self.files:
                 raise BundleError(f"{folder}: {MANIFEST} has no checksum of {name}; fit again")
         for name, expected in self.files.items():
