@@ -69,7 +69,8 @@ def _say(error: Any) -> str:
     if kind == "missing":
         return "this field is required"
     if kind == "string_pattern_mismatch":
-        return "may hold letters, digits, . _ and -" if error["loc"] == ("arm",) else "must not contain the NUL character"
+        named = error["loc"] == ("arm",)
+        return "may hold letters, digits, . _ and -" if named else "must not contain the NUL character"
     message = str(error["msg"]).removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 
