@@ -12,7 +12,7 @@ from serving.endpoints import application
 from serving.service import Service
 from tests.serving.conftest import SmallRetriever
 
-FEW, MANY = 40, 2000
+FEW, MANY = 40, 500
 # A schema cannot say all that makes a request bad: a history in the future, a query of blanks, 5.0 for 5. And a search
 # may be late, where the caller says how long they wait.
 OWN = [positive_data_acceptance, not_a_server_error]
