@@ -100,6 +100,7 @@ class Client:
         gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
         self._due = np.cumsum(gaps)
         self._idle: deque[Connection] = deque()
+        self._connections: set[Connection] = set()
         self._open = 0
         self._waiting: deque[tuple[bytes, float]] = deque()
         self.seen = Seen()
@@ -124,6 +125,10 @@ class Client:
         except TimeoutError:
             for _ in range(self._left):
                 self._note(0, 0.0)
+        for connection in self._connections:
+            connection.transport.close()
+        while self._connections:
+            await asyncio.sleep(0.01)
         return self.seen
 
     def _send(self, request: bytes, due: float, loop: asyncio.AbstractEventLoop) -> None:
@@ -144,6 +149,7 @@ class Client:
             if self._waiting:
                 self._note(0, self._waiting.popleft()[1])
             return
+        self._connections.add(connection)
         self._free(connection)
 
     def _free(self, connection: Connection) -> None:
@@ -160,6 +166,7 @@ class Client:
     def lost(self, connection: Connection) -> None:
         """Note a connection that ended, and the request on it."""
         self._open -= 1
+        self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         if connection.busy:
