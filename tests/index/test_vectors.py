@@ -309,3 +309,31 @@ def test_recall_by_hand() -> None:
     truth = np.array([[1, 2, 3, -1], [4, 5, 6, 7], [-1, -1, -1, -1]])
     found = np.array([[3, 1, 9, -1], [4, 5, 6, 7], [1, 2, 3, 4]])
     assert recall_at(found, truth) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_above_a_few_thousand_items_codes_of_all_stand_in_for_exact_search() -> None:
+    rng = np.random.default_rng(0)
+    vectors, queries = unit(rng, 6000, 32), unit(rng, 100, 1, 32)
+    index, spec = built(vectors, queries)
+    assert (spec.factory, spec.exact) == ("IVF1,PQ16x4fsr", False)
+    assert spec.recall_at_100 >= 0.999
+    others = unit(rng, 100, 1, 32)
+    best = np.argsort(-(others[:, 0] @ vectors.T), axis=1)[:, :100]
+    assert recall_at(index.search(others, 100)[1], best) >= 0.998
+    scores, rows, _ = index.search(others, 10)
+    np.testing.assert_allclose(scores, np.take_along_axis(others[:, 0] @ vectors.T, rows, 1), atol=1e-5)
+
+
+def test_where_codes_miss_too_much_the_search_is_exact() -> None:
+    """All items lie closer to each other than codes can tell."""
+    rng = np.random.default_rng(0)
+    vectors = (unit(rng, 1, 8) + 1e-6 * rng.normal(size=(6000, 8))).astype(np.float32)
+    index, spec = built(vectors, unit(rng, 50, 1, 8))
+    assert (spec.factory, spec.exact, spec.recall_at_100) == ("Flat", True, 1.0)
+    assert index.size == 6000
+
+
+def test_an_odd_dimension_has_codes_too() -> None:
+    rng = np.random.default_rng(0)
+    _, spec = built(unit(rng, 5500, 7), unit(rng, 20, 1, 7))
+    assert spec.factory in ("IVF1,PQ7x4fsr", "Flat")

@@ -43,6 +43,12 @@ def families(dim: int, items: int, device: str) -> list[str]:
     return [f"IVF{{lists}},PQ{dim}x4fsr", *half, "IVF{lists},SQ8", *graph]
 
 
+def codes_of_all(dim: int) -> str:
+    """The factory string of one list that is always looked at: four bits for two dimensions, or for one where those are
+    odd."""
+    return f"IVF1,PQ{dim // 2 if dim % 2 == 0 else dim}x4fsr"
+
+
 def at_size(family: str, items: int) -> str:
     """The factory string of a family for this many items: some 4 sqrt(n) lists."""
     return family.replace("{lists}", str(2 ** round(math.log2(4 * math.sqrt(items)))))
