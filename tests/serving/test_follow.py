@@ -114,7 +114,7 @@ def wrong_answers(folder: Path) -> None:
         (lambda folder: (folder / "users.parquet").unlink(), "users.parquet is missing"),
         (lambda folder: edit(folder, tokeniser_fingerprint="0" * 64), "made with tokeniser"),
         (lambda folder: edit(folder, schema_version=99), "schema version 99"),
-        (wrong_answers, "when the bundle was written it found"),
+        (wrong_answers, "when it was written it"),
     ],
 )
 def test_a_bad_bundle_is_refused_with_the_reason_and_the_old_one_goes_on(shop, damage, reason):

@@ -131,7 +131,7 @@ class HybridIndex:
         scores = np.full((len(asked), k), -np.inf, np.float32)
         rows, heads = np.full((len(asked), k), -1, np.int64), np.zeros((len(asked), k), np.int8)
         words, weights = self._words(asked)
-        which, postings, scratch = -1, _NO_POSTINGS, (_NO_POSTINGS[2], NOTHING[0])
+        which, postings, scratch = -1, _NO_POSTINGS, _NO_SCRATCH
         if self.lexical is not None and self.fusion.lexical:
             which, postings, scratch = self.lexical.words, self.lexical.postings, self.lexical.scratch()
         rank_batch(
@@ -213,7 +213,8 @@ class HybridIndex:
         """The queries' tokens beside the items', by stream, as `ranking.score` takes them, weighed; and their own
         weights."""
         if self.lexical is None or not self.fusion.lexical:
-            return _NO_WORDS, [NOTHING[1]]
+            none = (*NOTHING, np.zeros(len(asked) + 1, np.int64), np.zeros(0, np.int32), np.zeros(1, np.int64))
+            return (none, none), [NOTHING[1]]
         weight = np.float32(self.fusion.lexical)
         words, weights = [], []
         for place, stream in enumerate(self.lexical.streams.values()):
@@ -247,5 +248,5 @@ def _starts(tokens: list[QueryTokens]) -> NDArray[np.int64]:
     return np.array([*accumulate((len(each.rows) for each in tokens), initial=0)], np.int64)
 
 
-_NO_WORDS = ((*NOTHING, np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(1, np.int64)),) * 2
-_NO_POSTINGS = (np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.float32), 0)
+_NO_POSTINGS = (np.zeros(0, np.int32), np.zeros(1, np.int64), 0)
+_NO_SCRATCH = (np.zeros(0, np.float32), np.zeros(0, np.int32))

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from twinspire.features.dictionaries import Dictionaries
     from twinspire.index.filters import Selection
 
-MOST_POSTINGS = 200_000  # read for one query at the most, the rarest tokens first
-_POPULARITY = 1e-3  # of idf: among items with the same tokens the most clicked come first
+# Read for one query at the most, the rarest tokens first. Of a million items 200,000 find what differs in 0.3 of the
+# first thousand proposals, and take four times as long.
+MOST_POSTINGS = 30_000
+_BUCKETS = 1024  # in which weights are counted, to find the largest
 
 
 class QueryTokens(NamedTuple):
@@ -78,9 +80,8 @@ class LexicalIndex:
         self.dictionaries, self.streams = dictionaries, dict(streams)
         self.size = len(clicks)
         self._highest = np.float32(np.log1p(self.size))
-        self._popularity = (np.log1p(clicks) / max(np.log1p(clicks.max(initial=0)), 1e-9)).astype(np.float32)
         if postings is None:
-            postings = self.streams["words"].inverted(np.argsort(-self._popularity, kind="stable"))
+            postings = self.streams["words"].inverted(np.argsort(-clicks.astype(np.int64), kind="stable"))
         self._postings = postings
         self._local = threading.local()
 
@@ -122,14 +123,11 @@ class LexicalIndex:
         slate, touched = self.scratch()
         number = accumulate(words.rows, words.weights, *self.postings, slate, touched)
         found = touched[:number]
-        values = slate[found]
-        slate[found] = 0
+        kept = found if allowed is None else found[allowed.allows(found)]
+        best: NDArray[np.int32] = proposals(kept, slate, count)
         if allowed is not None:
-            kept = allowed.allows(found)
-            found, values = found[kept], values[kept]
-        if len(found) > count:
-            found = found[np.argpartition(-values, count)[:count]]
-        return found.copy()
+            slate[found] = 0
+        return best
 
     @property
     def words(self) -> int:
@@ -138,15 +136,15 @@ class LexicalIndex:
 
     @property
     def postings(self) -> tuple[Any, ...]:
-        """What `accumulate` reads: the items of each word, where those of each begin, each item's popularity, and how
-        many of them are read for a query."""
-        return self._postings.values, self._postings.offsets, self._popularity, MOST_POSTINGS
+        """What `accumulate` reads: the items of each word, where those of each begin, and how many are read for a
+        query."""
+        return self._postings.values, self._postings.offsets, MOST_POSTINGS
 
     def scratch(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """This thread's memory for `accumulate`: zeros for each item, (n,), and room for the touched ones."""
         if not hasattr(self._local, "scores"):
             self._local.scores = np.zeros(self.size, np.float32)
-            self._local.touched = np.empty(min(self.size, MOST_POSTINGS), np.int32)
+            self._local.touched = np.empty(self.size, np.int32)
         return self._local.scores, self._local.touched
 
     def save(self, folder: Path) -> None:
@@ -206,8 +204,17 @@ def _weigh(hashes: Any, remap: Any, idf: Any, highest: Any, share: Any) -> Any:
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def cover(wanted: Any, weights: Any, values: Any, offsets: Any, rows: Any, total: Any) -> None:
     """Add the weights of the `wanted` tokens (sorted) that each item of `rows` has."""
+    # All items' tokens are asked of memory before any is looked at, so that their waits go side by side.
+    first = np.empty(len(rows), np.int64)
     for m in range(len(rows)):
-        at, end = offsets[rows[m]], offsets[rows[m] + 1]
+        first[m] = offsets[rows[m]]
+    seen = 0
+    for m in range(len(rows)):
+        seen |= values[first[m]] if first[m] < len(values) else 0
+    if seen < 0:  # never: or the compiler would leave the loop out
+        total[0] += 1
+    for m in range(len(rows)):
+        at, end = first[m], offsets[rows[m] + 1]
         for t in range(len(wanted)):
             token = wanted[t]
             while at < end and values[at] < token:
@@ -219,9 +226,7 @@ def cover(wanted: Any, weights: Any, values: Any, offsets: Any, rows: Any, total
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def accumulate(
-    tokens: Any, weights: Any, items: Any, offsets: Any, popularity: Any, budget: int, slate: Any, touched: Any
-) -> Any:
+def accumulate(tokens: Any, weights: Any, items: Any, offsets: Any, budget: int, slate: Any, touched: Any) -> Any:
     """Add each token's weight to its items' places on the slate (n,), the heaviest tokens first, until `budget`
     postings are read. Gives the number of items that are not zero any more; they are the first of `touched`."""
     number, left = 0, budget
@@ -234,6 +239,48 @@ def accumulate(
             if slate[item] == 0:
                 touched[number] = item
                 number += 1
-                slate[item] = _POPULARITY * popularity[item]
             slate[item] += weights[t]
     return number
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def proposals(touched: Any, slate: Any, count: Any) -> Any:
+    """Of the touched items the `count` with the most on the slate, of equals the first, which are the most clicked; the
+    slate is cleared of all of them."""
+    number = len(touched)
+    values = np.empty(number, np.float32)
+    highest = np.float32(0)
+    for place in range(number):
+        values[place] = slate[touched[place]]
+        slate[touched[place]] = 0
+        highest = max(highest, values[place])
+    if number <= count:
+        return touched.copy()
+    scale = np.float32((_BUCKETS - 1) / highest)
+    held = np.zeros(_BUCKETS, np.int64)
+    for place in range(number):
+        held[int(values[place] * scale)] += 1
+    bucket, above = _BUCKETS - 1, 0
+    while above + held[bucket] < count:
+        above += held[bucket]
+        bucket -= 1
+    # All of the buckets above, and of this one the largest.
+    inside = np.empty(held[bucket], np.float32)
+    at = 0
+    for place in range(number):
+        if int(values[place] * scale) == bucket:
+            inside[at] = -values[place]
+            at += 1
+    wanted = count - above
+    least = -np.partition(inside, wanted - 1)[wanted - 1]
+    ties = wanted
+    for place in range(at):
+        ties -= -inside[place] > least
+    best, at = np.empty(count, touched.dtype), 0
+    for place in range(number):
+        tied = values[place] == least and ties > 0
+        if values[place] > least or tied:
+            ties -= tied
+            best[at] = touched[place]
+            at += 1
+    return best

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from twinspire.index.lexical import accumulate, cover
+from twinspire.index.lexical import accumulate, cover, proposals
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
@@ -46,12 +46,20 @@ def score(
         first, last = starts[b], starts[b + 1]
         if first < last:
             cover(tokens[first:last], weights[first:last], values, offsets, rows, scores)
-    for m in range(len(rows)):
-        place = np.searchsorted(known, rows[m])
-        if place < len(known) and known[place] == rows[m]:
-            scores[m] += shares[place]
-        if len(trend):
+    if len(trend):
+        for m in range(len(rows)):
             scores[m] += trend[rows[m]]
+    if len(known):
+        for m in range(len(rows)):
+            low, high = 0, len(known)
+            while low < high:
+                middle = (low + high) // 2
+                if known[middle] < rows[m]:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < len(known) and known[low] == rows[m]:
+                scores[m] += shares[low]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -121,21 +129,12 @@ def rank_batch(
             tokens, _, starts, _, _ = words[which]
             part = slice(starts[b], starts[b + 1])
             number = accumulate(tokens[part], weights[part], *postings, slate, touched)
-            proposed = _proposals(touched[:number], slate, wide)
+            proposed = proposals(touched[:number], slate, wide)
         some = slice(known_starts[b], known_starts[b + 1])
         rank(
             near[b], proposed, vectors[b], items, words, b, known[some], shares[some], trend,
             scores[b], rows[b], heads[b],
         )  # fmt: skip
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _proposals(touched: Any, slate: Any, count: Any) -> Any:
-    """Of the touched items the `count` with the most on the slate, which is cleared."""
-    values = slate[touched]
-    for item in touched:
-        slate[item] = 0
-    return touched[_largest(values, count)]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
