@@ -4,7 +4,8 @@ K = 100 of a million items of d = 64; the client (wrk) beside the server on the 
 round each system is started, warmed up, measured at each concurrency and ended, so that it is alone with the client;
 the order turns from round to round. Ratios are taken within a round; told are their least, median and greatest.
 The systems are in servers.py: twinspire, two no-ops in the same mode, Serve's default configuration, FastAPI by hand.
-Each round also runs the bare encode-and-search loop, at the batch sizes that the server reached: the limit.
+Each round also asks the batch endpoint, and runs the bare encode-and-search loop at the batch sizes that the server
+reached: the limit.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import report
-from benchmarks.over_http import bare, market
+from benchmarks.over_http import bare, batches, market
 from benchmarks.over_http.client import Figures, load, require_wrk
 from benchmarks.over_http.servers import SYSTEMS, running
 
@@ -55,6 +56,7 @@ class Run:
         self.measured: Measured = defaultdict(lambda: defaultdict(list))
         self.batches: dict[int, list[float]] = defaultdict(list)
         self.limits: list[dict[str, float]] = []
+        self.in_batches: list[float] = []
 
     def round(self, number: int, console: Console) -> None:
         """Every system once, then the bare loop."""
@@ -68,11 +70,15 @@ class Run:
                         f"round {number + 1}  {system:11} at {concurrency:2}: {told.per_second:7,.0f}/s, "
                         f"p50 {told.p50_ms:.2f} ms, p99 {told.p99_ms:.2f} ms, {told.failed} failed"
                     )
+                if system == "twinspire":
+                    batches.load(url, self.bodies, self.warm_up)
+                    self.in_batches.append(batches.load(url, self.bodies, self.seconds))
+                    console.print(f"round {number + 1}  {system:11} in batches of 256: {self.in_batches[-1]:7,.0f}/s")
         reached = {concurrency: max(1, round(self.batches[concurrency][-1])) for concurrency in CONCURRENCIES}
-        sizes = sorted({1, 32, *reached.values()})
+        sizes = sorted({1, 32, 64, *reached.values()})
         speeds = bare.measure(self.bundle, self.bodies, sizes, self.seconds / 2)
         self.limits.append(
-            {f"batch {size}": speeds[size] for size in (1, 32)}
+            {f"batch {size}": speeds[size] for size in (1, 32, 64)}
             | {f"batch as at concurrency {c}": speeds[size] for c, size in reached.items()}
         )
         console.print(f"round {number + 1}  bare loop: " + ", ".join(f"{b}: {v:,.0f}/s" for b, v in speeds.items()))
@@ -127,6 +133,10 @@ def summary(run: Run, manifest: dict[str, Any], kinds: dict[str, int]) -> dict[s
             for c in CONCURRENCIES
         },
     }
+    figures["searches a second in batches of 256"] = report.spread(run.in_batches, 0)
+    figures["the same / bare loop in batches of 64"] = report.spread(
+        [ours / limit["batch 64"] for ours, limit in zip(run.in_batches, run.limits, strict=True)]
+    )
     for system in SYSTEMS:
         figures["systems"][system] = {
             str(c): {
