@@ -1,4 +1,5 @@
 import importlib
+import shlex
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 import serving
+from serving.wanted import ArmsFile, Wanted
 
 pytest.importorskip("ray.serve")  # also keeps Ray's own deprecation warnings, at its first import, from failing us
 
@@ -13,18 +15,18 @@ pytestmark = pytest.mark.ray
 CONFIG = Path(serving.__file__).parent / "deploy.yaml"
 
 
-@pytest.fixture(scope="module")
-def build():
+@pytest.fixture
+def build(tmp_path):
     from serving.deployment import Settings, build
 
-    return lambda **args: build(Settings(**args))
+    return lambda **args: build(Settings(**{"state_dir": str(tmp_path / "state")} | args))
 
 
 def options(application):
     return application._bound_deployment._deployment_config
 
 
-def test_the_config_file_is_one_that_serve_takes():
+def test_the_config_file_is_one_that_serve_takes(tmp_path):
     from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
     from ray.serve.schema import ServeDeploySchema
 
@@ -33,7 +35,9 @@ def test_the_config_file_is_one_that_serve_takes():
     module, _, name = application.import_path.partition(":")
     builder = getattr(importlib.import_module(module), name)
     # As Serve does it: the builder takes one argument, and its annotation says how to read `args`.
-    made = call_user_app_builder_with_args_if_necessary(builder, application.args)
+    args = application.args | {"state_dir": str(tmp_path / "state")}
+    made = call_user_app_builder_with_args_if_necessary(builder, args)
+    assert ArmsFile(tmp_path / "state").read() == {"default": Wanted(bundle=application.args["bundle"])}
     scaling = options(made).autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas) == (1, 8)
 
@@ -43,7 +47,7 @@ def test_the_config_file_names_the_switches_that_make_it_fast():
 
     text = CONFIG.read_text()
     for name, value in throughput_environment().items():
-        assert f"export {name}={value}\n" in text
+        assert f"export {name}={shlex.quote(value)}\n" in text
 
 
 def test_a_fixed_number_of_replicas_takes_many_requests_at_once(build):
