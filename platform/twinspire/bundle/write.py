@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import twinspire
 from twinspire.bundle.bundle import Bundle
 from twinspire.bundle.canaries import CANARIES, write_canaries
 from twinspire.bundle.manifest import FILTERS, IDS, ITEMS, LEXICAL, MANIFEST, MEMORY, TREND, Manifest, checksums, sha256
-from twinspire.errors import BundleError
+from twinspire.errors import BundleError, EnvironmentProblem
 from twinspire.features.ids import ItemIds
 from twinspire.features.spec import Category, History, Number
 from twinspire.features.store import file_name
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from twinspire.model import Architecture, TwoTower
     from twinspire.text import Tokeniser
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SHOWN = ("item_id", "title", "brand", "category", "price")
 
 
@@ -207,5 +209,13 @@ def _beside(target: Path) -> Iterator[Path]:
                 old.rename(target)
             raise
         shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:
+        # FAISS, Arrow and safetensors have errors of their own for it; the system's words are in all of them.
+        if any(os.strerror(number) in str(error) for number in FULL):
+            raise EnvironmentProblem(
+                f"{target}: no space for it; nothing of it is left, and what was there stays. Free some, and give the "
+                "same command again"
+            ) from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
