@@ -114,6 +114,7 @@ def summary(run: Run, manifest: dict[str, Any], kinds: dict[str, int]) -> dict[s
         "dimensions": manifest["architecture"]["config"]["dim"],
         "k": market.K,
         "index": {name: manifest["index"][name] for name in ("factory", "parameters", "recall_at_100", "search_ms")},
+        "fusion": manifest["fusion"],
         "requests": kinds,
         "seconds a measurement": run.seconds,
         "rounds": len(run.limits),
@@ -177,7 +178,8 @@ def show(figures: dict[str, Any], console: Console) -> None:
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--seconds", default=6.0, show_default=True, type=click.FloatRange(1), help="Of each measurement.")
 @click.option("--warm-up", default=2.0, show_default=True, type=click.FloatRange(1), help="Before each measurement.")
-def main(workdir: Path, items: int, rounds: int, seconds: float, warm_up: float) -> None:
+@click.option("--vectors-alone", is_flag=True, help="Without words, memory and trend; written to http_vectors.json.")
+def main(workdir: Path, items: int, rounds: int, seconds: float, warm_up: float, vectors_alone: bool) -> None:
     """Measure the HTTP API against a no-op, Serve's default configuration, FastAPI by hand, and the bare loop."""
     require_wrk()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the server under load is ended too
@@ -185,6 +187,8 @@ def main(workdir: Path, items: int, rounds: int, seconds: float, warm_up: float)
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
     folder, bundle = market.make(workdir, items, console)
+    if vectors_alone:
+        bundle = market.vectors_alone(bundle)
     asked = market.requests(folder)
     bodies = workdir / f"requests-{items}.jsonl"
     market.write_requests(asked, bodies)
@@ -193,7 +197,7 @@ def main(workdir: Path, items: int, rounds: int, seconds: float, warm_up: float)
         run.round(number, console)
     figures = summary(run, orjson.loads((bundle / "manifest.json").read_bytes()), market.kinds(asked))
     show(figures, console)
-    console.print(f"written to {report.write('http', figures)}")
+    console.print(f"written to {report.write('http_vectors' if vectors_alone else 'http', figures)}")
 
 
 if __name__ == "__main__":

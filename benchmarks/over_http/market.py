@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 import polars as pl
+
+from twinspire.bundle.canaries import CANARIES
+from twinspire.bundle.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +42,22 @@ def make(workdir: Path, items: int, say: Console) -> tuple[Path, Path]:
         settings = [argument for setting in FIT for argument in ("--set", setting)]
         _twinspire(workdir, "fit", "--data", str(market), "--out", str(bundle), *settings)
     return market, bundle
+
+
+def vectors_alone(bundle: Path) -> Path:
+    """The same bundle without words, memory and trend: links to its files, and a manifest that says so."""
+    target = bundle.with_name(f"{bundle.name}-vectors")
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(bundle, target, copy_function=os.link)
+    (target / CANARIES).unlink()
+    manifest = orjson.loads((target / MANIFEST).read_bytes())
+    manifest |= {
+        "fusion": {},
+        "files": {name: digest for name, digest in manifest["files"].items() if name != CANARIES},
+    }
+    (target / MANIFEST).unlink()  # or the bundle's own would be written over
+    (target / MANIFEST).write_bytes(orjson.dumps(manifest))
+    return target
 
 
 def _twinspire(workdir: Path, *arguments: str) -> None:
