@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from twinspire.compiled import compiled
 from twinspire.features.ids import PADDING
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _WIDEST = 11 + 2 + 9 + 24 + 2  # bytes of an item beside its id
 _BLOCK = PADDING
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _write_score(score: float, out: Bytes, at: int) -> Any:
     if not np.isfinite(score):
         for i in range(len(_NULL)):
@@ -61,7 +61,7 @@ def _write_score(score: float, out: Bytes, at: int) -> Any:
     return at + 1 + _DECIMALS
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _fetch(ids: Bytes, offsets: Any, rows: Any, starts: Any, stops: Any) -> Any:
     """Where the ids of `rows` stand; touches each, so that memory answers for all at once and not one by one."""
     for k in range(len(rows)):
@@ -74,7 +74,7 @@ def _fetch(ids: Bytes, offsets: Any, rows: Any, starts: Any, stops: Any) -> Any:
     return touched
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _write_items(ids: Bytes, offsets: Any, rows: Any, scores: Any, out: Bytes, ends: Any) -> None:
     at = 0
     starts, stops = np.empty(rows.shape[1], np.int64), np.empty(rows.shape[1], np.int64)
@@ -107,7 +107,7 @@ def _write_items(ids: Bytes, offsets: Any, rows: Any, scores: Any, out: Bytes, e
         ends[b] = at
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _special(text: Bytes) -> Any:
     """How many bytes must be escaped."""
     number = 0
@@ -116,7 +116,7 @@ def _special(text: Bytes) -> Any:
     return number
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _escaped(ids: Bytes, offsets: Any) -> Any:
     """The ids as JSON has them between quotes, padded, and their offsets."""
     starts = np.zeros(len(offsets), np.int64)

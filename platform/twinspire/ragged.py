@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from twinspire.compiled import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Ints = NDArray[np.signedinteger[Any]]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _copy_slices(values: Ints, starts: Ints, stops: Ints, offsets: Ints, out: Ints) -> None:
     for i in range(len(starts)):
         at = offsets[i]
@@ -29,7 +30,7 @@ def _copy_slices(values: Ints, starts: Ints, stops: Ints, offsets: Ints, out: In
             at += 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _gather(values: Ints, offsets: Ints, rows: Ints) -> tuple[Ints, Ints]:
     out_offsets = np.zeros(len(rows) + 1, np.int64)
     for i in range(len(rows)):

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-import numba
 import numpy as np
 
+from twinspire.compiled import compiled
 from twinspire.features.spec import Kind
 from twinspire.ragged import Ragged, load_array
 
@@ -96,7 +96,7 @@ def kind_weights(history: History) -> NDArray[np.float64]:
     return np.array([history.weights.get(kind, 0.0) for kind in KINDS])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _bags(
     items: Any, kinds: Any, times: Any, starts: Any, stops: Any, kind_weights: Any, half_life: float, length: int,
     values: Any, offsets: Any,
@@ -134,7 +134,7 @@ def _bags(
     return out, weights, out_offsets
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _last_of_each_kind(kinds: Any, starts: Any, stops: Any, length: int) -> Any:
     lengths = np.zeros(len(starts), np.int64)
     chosen = np.empty(np.sum(stops - starts), np.int64)

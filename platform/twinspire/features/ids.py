@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-import numba
 import numpy as np
 import polars as pl
 
+from twinspire.compiled import compiled
 from twinspire.ragged import load_array
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ItemRows(Mapping[str, int]):
         return len(self.ids)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _hash(text: Any) -> Any:
     """FNV-1a, its upper bits folded into the lower ones."""
     value = np.uint64(14695981039346656037)
@@ -99,7 +99,7 @@ def _hash(text: Any) -> Any:
     return value ^ (value >> np.uint64(32))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _fill(text: Any, offsets: Any, table: Any) -> None:
     mask = np.uint64(len(table) - 1)
     for row in range(len(offsets) - 1):
@@ -109,7 +109,7 @@ def _fill(text: Any, offsets: Any, table: Any) -> None:
         table[place] = row
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _find(text: Any, offsets: Any, table: Any, wanted: Any) -> Any:
     mask = np.uint64(len(table) - 1)
     place = _hash(wanted) & mask

@@ -14,10 +14,10 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-import numba
 import numpy as np
 import polars as pl
 
+from twinspire.compiled import compiled
 from twinspire.errors import ConfigError, RequestError
 from twinspire.features.store import file_name
 from twinspire.ragged import load_array
@@ -298,7 +298,7 @@ def _key(filters: Filters) -> object:
     return tuple(sorted((name, repr(condition)) for name, condition in filters.items()))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _within(rows: Any, rank: Any, bounds: Any, found: Any) -> None:
     for m in range(len(rows)):
         found[m] = False
@@ -315,7 +315,7 @@ def _within(rows: Any, rank: Any, bounds: Any, found: Any) -> None:
         found[m] = place >= 0 and low < len(bounds) and bounds[low, 0] <= place
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _set(rows: Any, bits: Any) -> None:
     for m in range(len(rows)):
         bits[rows[m] >> 3] |= np.uint8(1 << (rows[m] & 7))

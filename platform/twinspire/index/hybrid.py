@@ -131,11 +131,13 @@ class HybridIndex:
         scores = np.full((len(asked), k), -np.inf, np.float32)
         rows, heads = np.full((len(asked), k), -1, np.int64), np.zeros((len(asked), k), np.int8)
         words, weights = self._words(asked)
-        which, postings, scratch = -1, _NO_POSTINGS, _NO_SCRATCH
+        which, postings, popularity, scratch = -1, _NO_POSTINGS, NOTHING[1], _NO_SCRATCH
         if self.lexical is not None and self.fusion.lexical:
-            which, postings, scratch = self.lexical.words, self.lexical.postings, self.lexical.scratch()
+            which, postings = self.lexical.words, self.lexical.postings
+            popularity, scratch = self.lexical.popularity, self.lexical.scratch()
+        own = weights[max(which, 0)]
         rank_batch(
-            near, vectors, self.item_vectors, words, which, weights[max(which, 0)], postings, wide, *scratch,
+            near, vectors, self.item_vectors, words, which, own, postings, popularity, wide, *scratch,
             *self._known(asked), self._trend, scores, rows, heads,
         )  # fmt: skip
         return scores, rows, heads

@@ -11,9 +11,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba
 import numpy as np
 
+from twinspire.compiled import compiled
 from twinspire.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Read for one query at the most, the rarest tokens first. Of a million items 200,000 find what differs in 0.3 of the
 # first thousand proposals, and take four times as long.
 MOST_POSTINGS = 30_000
+_POPULARITY = np.float32(1e-3)  # of the highest weight: among items with the same tokens the most clicked come first
 _BUCKETS = 1024  # in which weights are counted, to find the largest
 
 
@@ -80,8 +81,9 @@ class LexicalIndex:
         self.dictionaries, self.streams = dictionaries, dict(streams)
         self.size = len(clicks)
         self._highest = np.float32(np.log1p(self.size))
+        self.popularity = (np.log1p(clicks) / max(np.log1p(clicks.max(initial=0)), 1e-9)).astype(np.float32)
         if postings is None:
-            postings = self.streams["words"].inverted(np.argsort(-clicks.astype(np.int64), kind="stable"))
+            postings = self.streams["words"].inverted(np.argsort(-self.popularity, kind="stable"))
         self._postings = postings
         self._local = threading.local()
 
@@ -124,7 +126,7 @@ class LexicalIndex:
         number = accumulate(words.rows, words.weights, *self.postings, slate, touched)
         found = touched[:number]
         kept = found if allowed is None else found[allowed.allows(found)]
-        best: NDArray[np.int32] = proposals(kept, slate, count)
+        best: NDArray[np.int32] = proposals(kept, slate, self.popularity, count)
         if allowed is not None:
             slate[found] = 0
         return best
@@ -135,7 +137,7 @@ class LexicalIndex:
         return list(self.streams).index("words")
 
     @property
-    def postings(self) -> tuple[Any, ...]:
+    def postings(self) -> tuple[Any, Any, int]:
         """What `accumulate` reads: the items of each word, where those of each begin, and how many are read for a
         query."""
         return self._postings.values, self._postings.offsets, MOST_POSTINGS
@@ -165,7 +167,7 @@ class LexicalIndex:
         return cls(dictionaries, streams, clicks, Ragged.load(folder / "postings"))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _distinct(values: Any, offsets: Any, out_offsets: Any) -> Any:
     """Sort each bag in place and leave out repeats, moving the rest to the front; gives their number."""
     at = 0
@@ -179,7 +181,7 @@ def _distinct(values: Any, offsets: Any, out_offsets: Any) -> Any:
     return at
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _weigh(hashes: Any, remap: Any, idf: Any, highest: Any, share: Any) -> Any:
     """The distinct known tokens of a query, sorted, and their weights: of all tokens' idf, unknown ones' the highest,
     their part times `share`."""
@@ -201,9 +203,11 @@ def _weigh(hashes: Any, remap: Any, idf: Any, highest: Any, share: Any) -> Any:
     return rows, weights
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def cover(wanted: Any, weights: Any, values: Any, offsets: Any, rows: Any, total: Any) -> None:
     """Add the weights of the `wanted` tokens (sorted) that each item of `rows` has."""
+    if len(wanted) == 0:
+        return
     # All items' tokens are asked of memory before any is looked at, so that their waits go side by side.
     first = np.empty(len(rows), np.int64)
     for m in range(len(rows)):
@@ -225,7 +229,7 @@ def cover(wanted: Any, weights: Any, values: Any, offsets: Any, rows: Any, total
                 total[m] += weights[t]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def accumulate(tokens: Any, weights: Any, items: Any, offsets: Any, budget: int, slate: Any, touched: Any) -> Any:
     """Add each token's weight to its items' places on the slate (n,), the heaviest tokens first, until `budget`
     postings are read. Gives the number of items that are not zero any more; they are the first of `touched`."""
@@ -243,44 +247,40 @@ def accumulate(tokens: Any, weights: Any, items: Any, offsets: Any, budget: int,
     return number
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def proposals(touched: Any, slate: Any, count: Any) -> Any:
-    """Of the touched items the `count` with the most on the slate, of equals the first, which are the most clicked; the
-    slate is cleared of all of them."""
+@compiled
+def proposals(touched: Any, slate: Any, popularity: Any, count: Any) -> Any:
+    """Of the touched items the `count` with the most on the slate, of nearly equal ones the most clicked; the slate is
+    cleared of all of them. `popularity` (n,) is at most 1."""
     number = len(touched)
-    values = np.empty(number, np.float32)
-    highest = np.float32(0)
+    values, highest = np.empty(number, np.float32), np.float32(0)
     for place in range(number):
         values[place] = slate[touched[place]]
         slate[touched[place]] = 0
         highest = max(highest, values[place])
     if number <= count:
         return touched.copy()
-    scale = np.float32((_BUCKETS - 1) / highest)
+    # The middle of a bucket is where equals are expected, at the highest too.
+    scale, half = np.float32((_BUCKETS - 2) / highest), np.float32(0.5)
     held = np.zeros(_BUCKETS, np.int64)
     for place in range(number):
-        held[int(values[place] * scale)] += 1
-    bucket, above = _BUCKETS - 1, 0
-    while above + held[bucket] < count:
-        above += held[bucket]
-        bucket -= 1
-    # All of the buckets above, and of this one the largest.
-    inside = np.empty(held[bucket], np.float32)
-    at = 0
-    for place in range(number):
-        if int(values[place] * scale) == bucket:
-            inside[at] = -values[place]
-            at += 1
-    wanted = count - above
-    least = -np.partition(inside, wanted - 1)[wanted - 1]
-    ties = wanted
-    for place in range(at):
-        ties -= -inside[place] > least
+        held[int(values[place] * scale + half)] += 1
+    last, above = _BUCKETS - 1, 0
+    while above + held[last] < count:
+        above += held[last]
+        last -= 1
+    # All of the buckets above, and of this one the best.
     best, at = np.empty(count, touched.dtype), 0
+    inside, keys, among = np.empty(held[last], touched.dtype), np.empty(held[last], np.float32), 0
     for place in range(number):
-        tied = values[place] == least and ties > 0
-        if values[place] > least or tied:
-            ties -= tied
+        bucket = int(values[place] * scale + half)
+        if bucket > last:
             best[at] = touched[place]
             at += 1
+        elif bucket == last:
+            inside[among] = touched[place]
+            keys[among] = -values[place] - _POPULARITY * highest * popularity[touched[place]]
+            among += 1
+    for place in np.argpartition(keys, count - above - 1)[: count - above]:
+        best[at] = inside[place]
+        at += 1
     return best

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from twinspire.compiled import compiled
 from twinspire.index.lexical import accumulate, cover, proposals
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@compiled(fastmath=True)
 def products(queries: Any, items: Any, rows: Any, scores: Any, heads: Any) -> None:
     """The largest inner product over heads of queries (H, D) with the items' vectors at `rows` (M,), and its head."""
     for m in range(len(rows)):
@@ -23,29 +23,9 @@ def products(queries: Any, items: Any, rows: Any, scores: Any, heads: Any) -> No
                 scores[m], heads[m] = product, h
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def score(
-    rows: Any,
-    queries: Any,
-    items: Any,
-    words: Any,
-    b: Any,
-    known: Any,
-    shares: Any,
-    trend: Any,
-    scores: Any,
-    heads: Any,
-) -> None:
-    """Fused scores of items (M,) for query b, and the heads of the largest inner product, into `scores` and `heads`.
-
-    Of each stream in `words` there are the queries' tokens, their weights and where those of each query begin, then the
-    items' tokens and where those of each item begin. `known` items (sorted) are remembered with `shares`.
-    """
-    products(queries, items, rows, scores, heads)
-    for tokens, weights, starts, values, offsets in words:
-        first, last = starts[b], starts[b + 1]
-        if first < last:
-            cover(tokens[first:last], weights[first:last], values, offsets, rows, scores)
+@compiled
+def _beside(rows: Any, known: Any, shares: Any, trend: Any, scores: Any) -> None:
+    """Add what memory and trend say of items (M,); `known` items (sorted) are remembered with `shares`."""
     if len(trend):
         for m in range(len(rows)):
             scores[m] += trend[rows[m]]
@@ -62,7 +42,67 @@ def score(
                 scores[m] += shares[low]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
+def score(
+    rows: Any,
+    queries: Any,
+    items: Any,
+    words: Any,
+    b: Any,
+    known: Any,
+    shares: Any,
+    trend: Any,
+    scores: Any,
+    heads: Any,
+) -> None:
+    """Fused scores of items (M,) for query b, and the heads of the largest inner product, into `scores` and `heads`.
+
+    Of each stream in `words` there are the queries' tokens, their weights and where those of each query begin, then the
+    items' tokens and where those of each item begin.
+    """
+    products(queries, items, rows, scores, heads)
+    _beside(rows, known, shares, trend, scores)
+    for tokens, weights, starts, values, offsets in words:
+        part = slice(starts[b], starts[b + 1])
+        cover(tokens[part], weights[part], values, offsets, rows, scores)
+
+
+@compiled
+def _score_best(
+    rows: Any,
+    queries: Any,
+    items: Any,
+    words: Any,
+    b: Any,
+    known: Any,
+    shares: Any,
+    trend: Any,
+    scores: Any,
+    heads: Any,
+    k: Any,
+) -> None:
+    """As `score`, for the `k` best alone: before each stream of words, items that even all of its tokens and those of
+    the streams behind it would not bring among them are left as they are."""
+    products(queries, items, rows, scores, heads)
+    _beside(rows, known, shares, trend, scores)
+    left = np.float32(0)  # what the streams that were not looked at yet can add
+    for _, weights, starts, _, _ in words:
+        left += weights[starts[b] : starts[b + 1]].sum()
+    for tokens, weights, starts, values, offsets in words:
+        part = slice(starts[b], starts[b + 1])
+        if len(rows) <= k:
+            cover(tokens[part], weights[part], values, offsets, rows, scores)
+            continue
+        # The k-th best so far will be no worse; the last digits may.
+        least = -np.partition(-scores, k - 1)[k - 1] - np.float32(1e-5)
+        hopeful = np.flatnonzero(scores + left >= least)
+        some = scores[hopeful]
+        cover(tokens[part], weights[part], values, offsets, rows[hopeful], some)
+        scores[hopeful] = some
+        left -= weights[part].sum()
+
+
+@compiled
 def rank(
     near: Any,
     proposed: Any,
@@ -93,7 +133,7 @@ def rank(
             number += 1
     found = every[:number]
     fused, best = np.empty(number, np.float32), np.empty(number, np.int8)
-    score(found, queries, items, words, b, known, shares, trend, fused, best)
+    _score_best(found, queries, items, words, b, known, shares, trend, fused, best, len(scores))
     kept = _largest(fused, len(scores))
     order = kept[np.argsort(-fused[kept], kind="mergesort")]
     for place in range(min(len(order), len(scores))):
@@ -101,7 +141,18 @@ def rank(
         scores[place], rows[place], heads[place] = fused[at], found[at], best[at]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
+def _nearest(rows: Any, queries: Any, items: Any, count: Any) -> Any:
+    """Of an index's candidates (M,), -1 where short, the `count` of the largest inner product."""
+    if len(rows) <= count:
+        return rows
+    there = np.unique(rows[rows >= 0])
+    values, heads = np.empty(len(there), np.float32), np.empty(len(there), np.int8)
+    products(queries, items, there, values, heads)
+    return there[_largest(values, count)]
+
+
+@compiled
 def rank_batch(
     near: Any,
     vectors: Any,
@@ -110,6 +161,7 @@ def rank_batch(
     which: Any,
     weights: Any,
     postings: Any,
+    popularity: Any,
     wide: Any,
     slate: Any,
     touched: Any,
@@ -121,23 +173,25 @@ def rank_batch(
     rows: Any,
     heads: Any,
 ) -> None:
-    """`rank` for B queries: `near` (B, M), and up to `wide` that stream `which` of the words proposes by the tokens'
-    own `weights`; none where which is -1."""
+    """`rank` for B queries: the `wide` nearest of `near` (B, M), and up to `wide` that stream `which` of the words
+    proposes by the tokens' own `weights`; none where which is -1."""
     proposed = touched[:0]
     for b in range(len(vectors)):
         if which >= 0:
             tokens, _, starts, _, _ = words[which]
             part = slice(starts[b], starts[b + 1])
-            number = accumulate(tokens[part], weights[part], *postings, slate, touched)
-            proposed = proposals(touched[:number], slate, wide)
+            of_tokens, begin, most = postings
+            number = accumulate(tokens[part], weights[part], of_tokens, begin, most, slate, touched)
+            proposed = proposals(touched[:number], slate, popularity, wide)
         some = slice(known_starts[b], known_starts[b + 1])
+        nearest = _nearest(near[b], vectors[b], items, wide)
         rank(
-            near[b], proposed, vectors[b], items, words, b, known[some], shares[some], trend,
+            nearest, proposed, vectors[b], items, words, b, known[some], shares[some], trend,
             scores[b], rows[b], heads[b],
         )  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _largest(values: Any, count: Any) -> Any:
     """Places of the `count` largest values, of equals the first; equals are in order."""
     if len(values) <= count:

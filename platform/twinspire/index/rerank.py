@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
+
+from twinspire.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,7 @@ def rerank(
     return scores, best, heads
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@compiled(fastmath=True)
 def _product(query: Any, item: Any) -> Any:
     product = np.float32(0)
     for d in range(len(query)):
@@ -34,7 +35,7 @@ def _product(query: Any, item: Any) -> Any:
     return product
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _rerank(queries: Any, vectors: Any, candidates: Any, scores: Any, best: Any, heads: Any) -> None:
     width, k = candidates.shape[1], scores.shape[1]
     values, places = np.empty(width, np.float32), np.empty(width, np.int64)
@@ -60,7 +61,7 @@ def _rerank(queries: Any, vectors: Any, candidates: Any, scores: Any, best: Any,
                     heads[b, place] = h
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _keep_best(values: Any, places: Any, found: Any, k: Any) -> Any:
     """Move the `k` largest of the first `found` values to the front, with their places; gives how many there are."""
     if found <= k:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from twinspire.compiled import compiled
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+
+@compiled
 def merge(rows: Any, offsets: Any, weights: Any, kept: Any, table_rows: int) -> Any:
     """B bags of a table's rows to the same with each row once in a bag: rows, offsets (B + 1,) and weights.
 
@@ -41,7 +42,7 @@ def merge(rows: Any, offsets: Any, weights: Any, kept: Any, table_rows: int) -> 
     return merged_rows[:end], merged_offsets, merged_weights[:end]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def number(rows: Any, table_rows: int) -> Any:
     """The distinct ones of a table's rows (T,), by first appearance, (U,), and where among them each stands, (T,)."""
     places, members, numbers = np.empty(table_rows, np.int64), np.empty(len(rows), np.int64), np.empty_like(rows)
@@ -55,7 +56,7 @@ def number(rows: Any, table_rows: int) -> Any:
     return members[:count], numbers
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def transpose(rows: Any, offsets: Any, weights: Any, table_rows: int) -> Any:
     """Bags of rows to the distinct rows (U,), by first appearance, and for each the bag of the bags that have it.
 
@@ -75,7 +76,7 @@ def transpose(rows: Any, offsets: Any, weights: Any, table_rows: int) -> Any:
     return members, bags, starts, factors
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@compiled(fastmath=True)
 def pool(source: Any, rows: Any, offsets: Any, weights: Any, out: Any, add: bool) -> None:
     """The weighted sum of each bag's rows of `source` (V, D), into `out` (B, D) or added to what is there."""
     dim = source.shape[1]
@@ -97,7 +98,7 @@ def pool(source: Any, rows: Any, offsets: Any, weights: Any, out: Any, add: bool
             at += 1
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@compiled(fastmath=True)
 def add_transposed(source: Any, rows: Any, offsets: Any, weights: Any, out: Any) -> None:
     """Add each of `source` (B, D), weighted, to the rows of `out` (V, D) that are in its bag."""
     for b in range(len(offsets) - 1):

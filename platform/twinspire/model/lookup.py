@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import torch
 from torch import nn
+
+from twinspire.compiled import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +101,7 @@ def _weights(features: list[Ragged], offsets: NDArray[np.int64], ends: NDArray[n
     return weights
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@compiled(fastmath=True)
 def _pool(table: Any, rows: Any, offsets: Any, weights: Any, gains: Any, out: Any) -> None:
     """Means, or weighted sums, of the rows of S * B bags, times each slot's gain, to (B, S, D)."""
     batch, slots, dim = out.shape
@@ -117,7 +118,7 @@ def _pool(table: Any, rows: Any, offsets: Any, weights: Any, gains: Any, out: An
                     vector[d] += weight * row[d]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@compiled(fastmath=True)
 def _finish(output: Any, vectors: Any, skip: bool, answer: Any) -> None:
     """The layers' output (H, B, D), with the skip path from (B, S, D) where there is one, to unit vectors (B, H, D)."""
     heads, batch, dim = output.shape

@@ -203,7 +203,7 @@ class _Tower:
 
 def _table_gradient(of_carriers: torch.Tensor, carriers: _Matrix, shape: torch.Size) -> torch.Tensor:
     """From that of a table's carriers (n, D) the gradient of the table (V, D), sparse."""
-    rows, *transposed = kernels.transpose(*carriers, shape[0])
+    rows, owners, offsets, weights = kernels.transpose(*carriers, shape[0])
     values = torch.empty(len(rows), shape[1])
-    kernels.pool(of_carriers.numpy(), *transposed, values.numpy(), False)
+    kernels.pool(of_carriers.numpy(), owners, offsets, weights, values.numpy(), False)
     return torch.sparse_coo_tensor(torch.from_numpy(rows)[None], values, shape, check_invariants=False)

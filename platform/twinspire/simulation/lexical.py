@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import polars as pl
+
+from twinspire.compiled import compiled
 
 if TYPE_CHECKING:
     from twinspire.simulation.arrays import Bools, Doubles, Floats, Ints, Longs
@@ -50,7 +51,7 @@ def _padded(frame: pl.DataFrame, count: int) -> Ints:
     return table
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled(nogil=False)
 def _rank(
     queries: Ints, offsets: Longs, postings: Ints, weights: Floats, static: Floats, depth: int
 ) -> tuple[Ints, Floats]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 
+from twinspire.compiled import compiled
 from twinspire.text.classes import BREAK, CJK, MARK, WORD
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _GRAM_SALT = np.uint64(0xA4093822299F31D0)
 _S30, _S27, _S31, _S21 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(21)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@compiled(inline="always")
 def _mix(value: Any) -> Any:
     """splitmix64's finaliser: every input bit moves every output bit."""
     value = (value ^ (value >> _S30)) * _MIX_1
@@ -41,14 +41,14 @@ def _mix(value: Any) -> Any:
     return value ^ (value >> _S31)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@compiled(inline="always")
 def _gram(first: Any, second: Any, third: Any, mask: Any) -> Any:
     # A code point has 21 bits: three fit into one 64-bit word, no two trigrams collide before the cut.
     packed = (first << _S21 << _S21) | (second << _S21) | third
     return np.int32(_mix(packed + _GRAM_SALT) & mask)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@compiled(inline="always")
 def _emit(words: NDArray[np.int32], n_words: int, previous: Any, token: Any, mask: Any) -> int:
     """Write the token and, where there is a previous one, their pair; the new length of `words`."""
     words[n_words] = np.int32(_mix(token) & mask)
@@ -58,7 +58,7 @@ def _emit(words: NDArray[np.int32], n_words: int, previous: Any, token: Any, mas
     return n_words + 2
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def tokenise(
     code_points: NDArray[np.uint32],
     parts: NDArray[np.uint8],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 
+from twinspire.compiled import compiled
 from twinspire.ragged import Ints, Ragged
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _count(values: Ints, offsets: Ints, weights: Ints, counts: Ints) -> None:
     for i in range(len(offsets) - 1):
         for j in range(offsets[i], offsets[i + 1]):
             counts[values[j]] += weights[i]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def _apply(values: Ints, offsets: Ints, remap: Ints, out: Ints, out_offsets: Ints) -> None:
     n = 0
     out_offsets[0] = 0

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import torch
 from torch.optim.adagrad import adagrad
 
+from twinspire.compiled import compiled
 from twinspire.training.rows import distinct
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Adagrad(torch.optim.Adagrad):
         _update(parameter.detach().numpy(), state["sum"].numpy(), rows, values, rate, eps)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@compiled(fastmath=True, error_model="numpy")
 def _update(table: Any, sums: Any, rows: Any, values: Any, rate: Any, eps: Any) -> None:
     """Adagrad on the rows (T,) of a table (V, D) and its sums of squares, by their gradients (T, D)."""
     rows, values = distinct(rows, values, len(table))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 
+from twinspire.compiled import compiled
 from twinspire.model.kernels import number
 
 
@@ -20,7 +20,7 @@ def distinct_rows(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(rows), torch.from_numpy(values)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def distinct(rows: Any, values: Any, table_rows: int) -> Any:
     """Rows (T,) of a table and their values (T, D) to the distinct rows (U,), by first appearance, and sums (U, D).
 
