@@ -27,7 +27,7 @@ from twinspire.features.query import Query
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SHARES = (1.0, 0.5, 0.1, 0.01, 0.001, 0.0001)
+SHARES = (1.0, 0.5, 0.1, 0.03, 0.01, 0.001, 0.0001)
 K = 100
 
 

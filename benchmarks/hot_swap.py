@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import numpy as np
+import orjson
 from rich.console import Console
 
 from benchmarks import report
@@ -109,7 +110,7 @@ def main(workdir: Path, items: int, rate: float) -> None:
     live, new = workdir / "live", workdir / "new"
     another(bundle, live, "1")
     another(bundle, new, "2")
-    bodies = [json.dumps(body).encode() for body in market.requests(folder)]
+    bodies = [orjson.dumps(body) for body in market.requests(folder)]
     os.environ["TWINSPIRE_ADMIN_KEYS"] = f"benchmark:{KEY}"
     seconds = 3 * STEADY_S + 60
     with running("twinspire", live, workdir) as url:

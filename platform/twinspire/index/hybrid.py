@@ -36,8 +36,11 @@ FEW = 20_000
 # From this share of the catalogue on, to search for more and leave some out is cheaper than to search inside the index.
 BROAD = 0.2
 SPARE = 1.3
-# How much more of the index than without filters is searched, until enough is found.
-EFFORTS = (2.0, 8.0, 64.0, 1e9)
+# How much more of the index than without filters is searched: the K best of a tenth of the catalogue lie about as deep
+# as the 10 K best of all. Then more and more, until enough is found.
+WIDER = 3  # times as many candidates: the best of a part of the catalogue stand out less
+DEEPER = -0.7  # the power of the allowed share
+EFFORTS = (1.0, 4.0, 1e9)
 
 
 class Fusion(BaseModel):
@@ -167,7 +170,7 @@ class HybridIndex:
 
     def _allowed(self, asked: Asked, within: Selection, k: int) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
         """What the vectors and the words propose, allowed items alone."""
-        wide = k + self.fusion.candidates
+        wide = WIDER * (k + self.fusion.candidates)
         proposed = NOTHING[0]
         if self.lexical is not None and self.fusion.lexical:
             proposed = self.lexical.candidates(asked.tokens, wide, within)
@@ -177,8 +180,9 @@ class HybridIndex:
             if len(near) >= wide:
                 return near, proposed
         try:
-            for effort in EFFORTS:
-                near = self.vectors.candidates(asked.vectors[None], wide, within=within.bitmap, effort=effort)[0]
+            deep = max(within.share, 1e-9) ** DEEPER
+            for more in EFFORTS:
+                near = self.vectors.candidates(asked.vectors[None], wide, within=within.bitmap, effort=deep * more)[0]
                 near = near[near >= 0]
                 if len(near) >= wide:
                     break
