@@ -36,9 +36,9 @@ FEW = 20_000
 # From this share of the catalogue on, to search for more and leave some out is cheaper than to search inside the index.
 BROAD = 0.2
 SPARE = 1.3
+WIDER = 3  # times as many candidates within filters: the best of a part of the catalogue stand out less
 # How much more of the index than without filters is searched: the K best of a tenth of the catalogue lie about as deep
 # as the 10 K best of all. Then more and more, until enough is found.
-WIDER = 3  # times as many candidates: the best of a part of the catalogue stand out less
 DEEPER = -0.7  # the power of the allowed share
 EFFORTS = (1.0, 4.0, 1e9)
 
@@ -109,21 +109,19 @@ class HybridIndex:
 
     def search(self, asked: Sequence[Asked], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
         """The K best items of B queries: scores, item rows and the best heads, (B, K) each; rows are -1 where short."""
-        scores = np.full((len(asked), k), -np.inf, np.float32)
-        rows, heads = np.full((len(asked), k), -1, np.int64), np.zeros((len(asked), k), np.int8)
         free = [b for b, each in enumerate(asked) if each.within is None]
+        if asked and len(free) == len(asked):
+            return self._search_free(asked, k)
+        scores, rows, heads = _nothing_found(len(asked), k)
         if free:
-            found = self._search_free([asked[b] for b in free], k)
-            if len(free) == len(asked):
-                return found
-            scores[free], rows[free], heads[free] = found
+            scores[free], rows[free], heads[free] = self._search_free([asked[b] for b in free], k)
         for b, each in enumerate(asked):
             if each.within is not None:
                 self._search_within(each, each.within, scores[b], rows[b], heads[b])
         return scores, rows, heads
 
     def _search_free(
-        self, asked: list[Asked], k: int
+        self, asked: Sequence[Asked], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
         """Of the whole catalogue, in one batch."""
         vectors = np.stack([each.vectors for each in asked])
@@ -131,8 +129,7 @@ class HybridIndex:
             return self.vectors.search(vectors, k)
         wide = k + self.fusion.candidates
         near = self.vectors.candidates(vectors, wide)
-        scores = np.full((len(asked), k), -np.inf, np.float32)
-        rows, heads = np.full((len(asked), k), -1, np.int64), np.zeros((len(asked), k), np.int8)
+        scores, rows, heads = _nothing_found(len(asked), k)
         words, weights = self._words(asked)
         which, postings, popularity, scratch = -1, _NO_POSTINGS, NOTHING[1], _NO_SCRATCH
         if self.lexical is not None and self.fusion.lexical:
@@ -196,7 +193,7 @@ class HybridIndex:
         words, _ = self._words([asked])
         known, shares, _ = self._known([asked])
         rows = rows.astype(np.int64, copy=False)
-        score(rows, asked.vectors, self.item_vectors, words, 0, known, shares, self._trend, scores, heads)
+        score(rows, asked.vectors, self.item_vectors, words, 0, known, shares, self._trend, scores, heads, len(rows))
         return scores, heads
 
     def beside(self, asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -225,17 +222,17 @@ class HybridIndex:
         words, weights = [], []
         for place, stream in enumerate(self.lexical.streams.values()):
             tokens = [each.tokens[place] for each in asked]
-            own = _joined([each.weights for each in tokens])
-            rows = _joined([each.rows for each in tokens])
-            words.append((rows, own * weight, _starts(tokens), stream.tokens.values, stream.tokens.offsets))
+            rows, starts = _joined([each.rows for each in tokens])
+            own, _ = _joined([each.weights for each in tokens])
+            words.append((rows, own * weight, starts, stream.tokens.values, stream.tokens.offsets))
             weights.append(own)
         return tuple(words), weights
 
     def _known(self, asked: Sequence[Asked]) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
         """Remembered items of all queries, their weighed shares, and where those of each query begin."""
-        shares = _joined([each.shares for each in asked]) * np.float32(self.fusion.memory)
-        starts = np.array([*accumulate((len(each.items) for each in asked), initial=0)], np.int64)
-        return _joined([each.items for each in asked]), shares, starts
+        items, starts = _joined([each.items for each in asked])
+        shares, _ = _joined([each.shares for each in asked])
+        return items, shares * np.float32(self.fusion.memory), starts
 
 
 def share_of(asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -246,12 +243,19 @@ def share_of(asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:
     return np.where(asked.items[place] == rows, asked.shares[place], np.float32(0))
 
 
-def _joined(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _joined(parts: list[Any]) -> tuple[Any, NDArray[np.int64]]:
+    """All parts (B,) as one, and where each begins, (B + 1,)."""
+    starts = np.array([*accumulate(map(len, parts), initial=0)], np.int64)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts), starts
 
 
-def _starts(tokens: list[QueryTokens]) -> NDArray[np.int64]:
-    return np.array([*accumulate((len(each.rows) for each in tokens), initial=0)], np.int64)
+def _nothing_found(batch: int, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
+    """Scores, rows and heads, (B, K) each, of nothing."""
+    return (
+        np.full((batch, k), -np.inf, np.float32),
+        np.full((batch, k), -1, np.int64),
+        np.zeros((batch, k), np.int8),
+    )
 
 
 _NO_POSTINGS = (np.zeros(0, np.int32), np.zeros(1, np.int64), 0)

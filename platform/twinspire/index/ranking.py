@@ -8,19 +8,7 @@ import numpy as np
 
 from twinspire.compiled import compiled
 from twinspire.index.lexical import accumulate, cover, proposals
-
-
-@compiled(fastmath=True)
-def products(queries: Any, items: Any, rows: Any, scores: Any, heads: Any) -> None:
-    """The largest inner product over heads of queries (H, D) with the items' vectors at `rows` (M,), and its head."""
-    for m in range(len(rows)):
-        item = items[rows[m]]
-        for h in range(queries.shape[0]):
-            product = np.float32(0)
-            for d in range(queries.shape[1]):
-                product += queries[h, d] * item[d]
-            if h == 0 or product > scores[m]:
-                scores[m], heads[m] = product, h
+from twinspire.index.rerank import largest, products, put_best
 
 
 @compiled
@@ -54,35 +42,15 @@ def score(
     trend: Any,
     scores: Any,
     heads: Any,
-) -> None:
-    """Fused scores of items (M,) for query b, and the heads of the largest inner product, into `scores` and `heads`.
-
-    Of each stream in `words` there are the queries' tokens, their weights and where those of each query begin, then the
-    items' tokens and where those of each item begin.
-    """
-    products(queries, items, rows, scores, heads)
-    _beside(rows, known, shares, trend, scores)
-    for tokens, weights, starts, values, offsets in words:
-        part = slice(starts[b], starts[b + 1])
-        cover(tokens[part], weights[part], values, offsets, rows, scores)
-
-
-@compiled
-def _score_best(
-    rows: Any,
-    queries: Any,
-    items: Any,
-    words: Any,
-    b: Any,
-    known: Any,
-    shares: Any,
-    trend: Any,
-    scores: Any,
-    heads: Any,
     k: Any,
 ) -> None:
-    """As `score`, for the `k` best alone: before each stream of words, items that even all of its tokens and those of
-    the streams behind it would not bring among them are left as they are."""
+    """Fused scores of the `k` best of items (M,) for query b, and the heads of the largest inner product, into `scores`
+    and `heads`; the other items get less than their own.
+
+    Of each stream in `words` there are the queries' tokens, their weights and where those of each query begin, then the
+    items' tokens and where those of each item begin. Before a stream is looked at, items that even all of its tokens
+    and those of the streams behind it would not bring among the best are left as they are.
+    """
     products(queries, items, rows, scores, heads)
     _beside(rows, known, shares, trend, scores)
     left = np.float32(0)  # what the streams that were not looked at yet can add
@@ -133,12 +101,8 @@ def rank(
             number += 1
     found = every[:number]
     fused, best = np.empty(number, np.float32), np.empty(number, np.int8)
-    _score_best(found, queries, items, words, b, known, shares, trend, fused, best, len(scores))
-    kept = _largest(fused, len(scores))
-    order = kept[np.argsort(-fused[kept], kind="mergesort")]
-    for place in range(min(len(order), len(scores))):
-        at = order[place]
-        scores[place], rows[place], heads[place] = fused[at], found[at], best[at]
+    score(found, queries, items, words, b, known, shares, trend, fused, best, len(scores))
+    put_best(fused, found, best, scores, rows, heads)
 
 
 @compiled
@@ -149,7 +113,7 @@ def _nearest(rows: Any, queries: Any, items: Any, count: Any) -> Any:
     there = np.unique(rows[rows >= 0])
     values, heads = np.empty(len(there), np.float32), np.empty(len(there), np.int8)
     products(queries, items, there, values, heads)
-    return there[_largest(values, count)]
+    return there[largest(values, count)]
 
 
 @compiled
@@ -189,23 +153,3 @@ def rank_batch(
             nearest, proposed, vectors[b], items, words, b, known[some], shares[some], trend,
             scores[b], rows[b], heads[b],
         )  # fmt: skip
-
-
-@compiled
-def _largest(values: Any, count: Any) -> Any:
-    """Places of the `count` largest values, of equals the first; equals are in order."""
-    if len(values) <= count:
-        return np.arange(len(values))
-    least = -np.partition(-values, count - 1)[count - 1]
-    places, number = np.empty(count, np.int64), 0
-    for place in range(len(values)):
-        if values[place] > least:
-            places[number] = place
-            number += 1
-    for place in range(len(values)):
-        if number == count:
-            break
-        if values[place] == least:
-            places[number] = place
-            number += 1
-    return places

@@ -27,54 +27,59 @@ def rerank(
     return scores, best, heads
 
 
-@compiled(fastmath=True)
-def _product(query: Any, item: Any) -> Any:
-    product = np.float32(0)
-    for d in range(len(query)):
-        product += query[d] * item[d]
-    return product
-
-
 @compiled
 def _rerank(queries: Any, vectors: Any, candidates: Any, scores: Any, best: Any, heads: Any) -> None:
-    width, k = candidates.shape[1], scores.shape[1]
-    values, places = np.empty(width, np.float32), np.empty(width, np.int64)
     for b in range(len(queries)):
         rows = candidates[b]
         if queries.shape[1] > 1:  # heads may propose the same items
             rows = np.unique(rows)
-        found = 0
-        for place in range(len(rows)):
-            if rows[place] >= 0:
-                value = np.float32(-np.inf)
-                for h in range(queries.shape[1]):
-                    value = max(value, _product(queries[b, h], vectors[rows[place]]))
-                values[found], places[found] = value, rows[place]
-                found += 1
-        kept = _keep_best(values, places, found, k)
-        order = np.argsort(-values[:kept], kind="mergesort")
-        for place in range(kept):
-            row = places[order[place]]
-            scores[b, place], best[b, place] = values[order[place]], row
-            for h in range(1, queries.shape[1]):
-                if _product(queries[b, h], vectors[row]) > _product(queries[b, heads[b, place]], vectors[row]):
-                    heads[b, place] = h
+        rows = rows[rows >= 0]
+        values, found = np.empty(len(rows), np.float32), np.empty(len(rows), np.int8)
+        products(queries[b], vectors, rows, values, found)
+        put_best(values, rows, found, scores[b], best[b], heads[b])
+
+
+@compiled(fastmath=True)
+def products(queries: Any, items: Any, rows: Any, scores: Any, heads: Any) -> None:
+    """The largest inner product over heads of queries (H, D) with the items' vectors at `rows` (M,), and its head."""
+    for m in range(len(rows)):
+        item = items[rows[m]]
+        for h in range(queries.shape[0]):
+            product = np.float32(0)
+            for d in range(queries.shape[1]):
+                product += queries[h, d] * item[d]
+            if h == 0 or product > scores[m]:
+                scores[m], heads[m] = product, h
 
 
 @compiled
-def _keep_best(values: Any, places: Any, found: Any, k: Any) -> Any:
-    """Move the `k` largest of the first `found` values to the front, with their places; gives how many there are."""
-    if found <= k:
-        return found
-    least = np.partition(values[:found], found - k)[found - k]
-    ties = k
-    for at in range(found):
-        ties -= values[at] > least
-    kept = 0
-    for at in range(found):
-        tied = values[at] == least and ties > 0
-        if values[at] > least or tied:
-            ties -= tied
-            values[kept], places[kept] = values[at], places[at]
-            kept += 1
-    return kept
+def put_best(values: Any, found: Any, found_heads: Any, scores: Any, rows: Any, heads: Any) -> None:
+    """The best of the found items (M,) by their values, as many as `scores`, `rows` and `heads` (K,) hold, best first.
+
+    Of equal values the first comes first; places that are left over stay as they are.
+    """
+    kept = largest(values, len(scores))
+    order = kept[np.argsort(-values[kept], kind="mergesort")]
+    for place in range(len(order)):
+        at = order[place]
+        scores[place], rows[place], heads[place] = values[at], found[at], found_heads[at]
+
+
+@compiled
+def largest(values: Any, count: Any) -> Any:
+    """Places of the `count` largest values, of equals the first; equals are in order."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    least = -np.partition(-values, count - 1)[count - 1]
+    places, number = np.empty(count, np.int64), 0
+    for place in range(len(values)):
+        if values[place] > least:
+            places[number] = place
+            number += 1
+    for place in range(len(values)):
+        if number == count:
+            break
+        if values[place] == least:
+            places[number] = place
+            number += 1
+    return places
