@@ -91,16 +91,7 @@ def build_index(
         truth = exact(vectors, queries, min(RECALL_AT, len(vectors)), done)
     with _stage(seconds, "tune the index"):
         built, measured = tune(index, factory, vectors, queries, truth, config.recall_target)
-    chosen = next(one for one in measured if one.chosen)
-    return built, IndexSpec(
-        factory=factory,
-        parameters=built.parameters,
-        exact=False,
-        recall_at_100=chosen.recall,
-        search_ms=_milliseconds(built, queries),
-        curve=(*curve, *measured),
-        seconds=seconds,
-    )
+    return built, _tuned(built, [*curve, *measured], queries, seconds)
 
 
 def check_factory(dim: int, config: IndexConfig) -> None:
@@ -130,16 +121,22 @@ def _as_good_as_exact(vectors: NDArray[np.float32], queries: NDArray[np.float32]
     index.add(np.ascontiguousarray(vectors, np.float32))
     truth = exact(vectors, queries, min(RECALL_AT, len(vectors)))
     built, curve = tune(index, factory, vectors, queries, truth, AS_GOOD_AS_EXACT)
-    chosen = next(one for one in curve if one.chosen)
-    if not chosen.reaches:
+    if not next(one for one in curve if one.chosen).reaches:
         return _exact(vectors, queries)
-    return built, IndexSpec(
-        factory=factory,
-        parameters=built.parameters,
+    return built, _tuned(built, curve, queries, {})
+
+
+def _tuned(built: VectorIndex, curve: list[Measured], queries: NDArray[np.float32], seconds: Seconds) -> IndexSpec:
+    """What the chosen one of the curve says of an index."""
+    chosen = next(one for one in curve if one.chosen)
+    return IndexSpec(
+        factory=chosen.factory,
+        parameters=chosen.parameters,
         exact=False,
         recall_at_100=chosen.recall,
         search_ms=_milliseconds(built, queries),
         curve=tuple(curve),
+        seconds=seconds,
     )
 
 
