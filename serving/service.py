@@ -195,13 +195,10 @@ class Service:
 
     def _prepare(self, jobs: list[SearchJob]) -> list[Embedded]:
         """In the event loop: those in time, ready for the index; of the others, that they are late."""
-        if all(job.version is jobs[0].version for job in jobs):
-            return self._prepare_alike(jobs)
-        prepared: list[Embedded] = [None] * len(jobs)  # type: ignore[list-item]
+        prepared: dict[int, Embedded] = {}
         for places in _groups(jobs, lambda job: job.version):
-            for place, one in zip(places, self._prepare_alike([jobs[place] for place in places]), strict=True):
-                prepared[place] = one
-        return prepared
+            prepared |= zip(places, self._prepare_alike([jobs[place] for place in places]), strict=True)
+        return [prepared[place] for place in range(len(jobs))]
 
     def _prepare_alike(self, jobs: list[SearchJob]) -> list[Embedded]:
         """Of one version."""

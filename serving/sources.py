@@ -56,13 +56,13 @@ def load_bundle(address: str) -> Retriever:
 
     Errors: BundleError, RegistryError, EnvironmentProblem: one line that says why.
     """
-    folder = Path(address)
-    if address.startswith(SCHEME):
+    folder, registered = Path(address), address.startswith(SCHEME)
+    if registered:
         from twinspire.registry import fetch
 
         folder = fetch(address)
     require_memory(folder)
-    bundle = Bundle.load(folder)
+    bundle = Bundle.load(folder, verify=not registered)  # what was fetched has been verified
     check_canaries(bundle)
     return bundle
 
