@@ -32,15 +32,6 @@ AROUND_S = 1.0  # after a swap and around a rollback that counts to it
 KEY = "a-key-of-the-benchmark"
 
 
-def another(bundle: Path, target: Path, version: str) -> None:
-    """The bundle with another version: links to the same files, and a manifest of its own."""
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(bundle, target, copy_function=os.link)
-    manifest = json.loads((target / "manifest.json").read_text())
-    (target / "manifest.json").unlink()
-    (target / "manifest.json").write_text(json.dumps(manifest | {"version": version}))
-
-
 def part(seen: Seen, first: float, last: float) -> dict[str, Any]:
     """Requests due from `first` to `last` seconds."""
     due, ms, answers = np.array(seen.due), np.array(seen.ms), np.array(seen.status)
@@ -108,8 +99,8 @@ def main(workdir: Path, items: int, rate: float) -> None:
     workdir = workdir.absolute()
     folder, bundle = market.make(workdir, items, console)
     live, new = workdir / "live", workdir / "new"
-    another(bundle, live, "1")
-    another(bundle, new, "2")
+    market.linked(bundle, live, version="1")
+    market.linked(bundle, new, version="2")
     bodies = [orjson.dumps(body) for body in market.requests(folder)]
     os.environ["TWINSPIRE_ADMIN_KEYS"] = f"benchmark:{KEY}"
     seconds = 3 * STEADY_S + 60

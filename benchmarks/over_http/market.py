@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -45,17 +44,19 @@ def make(workdir: Path, items: int, say: Console) -> tuple[Path, Path]:
 
 
 def vectors_alone(bundle: Path) -> Path:
-    """The same bundle without words, memory and trend: links to its files, and a manifest that says so."""
-    target = bundle.with_name(f"{bundle.name}-vectors")
+    """The same bundle without words, memory and trend."""
+    files = orjson.loads((bundle / MANIFEST).read_bytes())["files"]
+    del files[CANARIES]  # which are answered otherwise
+    return linked(bundle, bundle.with_name(f"{bundle.name}-vectors"), fusion={}, files=files)
+
+
+def linked(bundle: Path, target: Path, **changes: Any) -> Path:
+    """A bundle that differs in its manifest: links to the files that the manifest names, in place of `target`."""
+    manifest = orjson.loads((bundle / MANIFEST).read_bytes()) | changes
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(bundle, target, copy_function=os.link)
-    (target / CANARIES).unlink()
-    manifest = orjson.loads((target / MANIFEST).read_bytes())
-    manifest |= {
-        "fusion": {},
-        "files": {name: digest for name, digest in manifest["files"].items() if name != CANARIES},
-    }
-    (target / MANIFEST).unlink()  # or the bundle's own would be written over
+    for name in manifest["files"]:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).hardlink_to(bundle / name)
     (target / MANIFEST).write_bytes(orjson.dumps(manifest))
     return target
 

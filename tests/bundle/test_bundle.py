@@ -9,6 +9,7 @@ import faiss
 import numpy as np
 import pytest
 import torch
+from edited import edit_manifest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich_shop import Rich
@@ -27,11 +28,6 @@ QUERIES = st.lists(st.builds(Query, TEXTS, SHOPPERS), min_size=1, max_size=5)
 @pytest.fixture
 def copy(rich: Rich, tmp_path: Path) -> Path:
     return Path(shutil.copytree(rich.folder, tmp_path / "copy"))
-
-
-def edit_manifest(folder: Path, **changes: object) -> None:
-    path = folder / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def refused(folder: Path, **options: object) -> str:

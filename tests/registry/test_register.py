@@ -7,6 +7,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from edited import edit_manifest
 from mlflow import MlflowClient
 
 from twinspire import mlflow_client, registry
@@ -33,8 +34,7 @@ def copy_bundle(tiny_bundle, tmp_path):
     def make(name="copy", **changes):
         folder = tmp_path / name
         shutil.copytree(tiny_bundle, folder)
-        manifest = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+        edit_manifest(folder, **changes)
         return folder
 
     return make

@@ -1,6 +1,5 @@
 """Faults under load, at the real server: what is counted are failed, wrong and lost requests."""
 
-import json
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ from collections import Counter
 import httpx
 import orjson
 import pytest
+from edited import edit_manifest
 from running import Running
 
 from benchmarks.over_http.open_loop import measure
@@ -46,7 +46,7 @@ def served(tiny_bundle, tmp_path):
     """A server of a copy of the bundle, its version 1."""
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
-    name(folder, "1")
+    edit_manifest(folder, version="1")
     servers = []
 
     def start(*options):
@@ -58,16 +58,11 @@ def served(tiny_bundle, tmp_path):
     assert not servers[0].end(signal.SIGINT), "processes stay"
 
 
-def name(folder, version):
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": version}))
-
-
 def put(folder, original, version, damage=None):
     """Another version in the folder's place, as a fit would put it there."""
     new = folder.with_name(f"new-{version}")
     shutil.copytree(original, new)
-    name(new, version)
+    edit_manifest(new, version=version)
     if damage is not None:
         path = new / damage
         path.write_bytes(path.read_bytes()[:-3] + b"!!!")

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from edited import edit_manifest
 
 from serving import sources
 from serving.endpoints import application
@@ -22,23 +23,13 @@ from twinspire.bundle.manifest import sha256
 from twinspire.errors import BundleError, EnvironmentProblem, RequestError
 
 
-def version_of(folder: Path, version: str) -> None:
-    """Make the bundle another version of itself, as a fit would."""
-    edit(folder, version=version)
-
-
-def edit(folder: Path, **changes: object) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 class Shop:
     """A bundle in a folder, a service and what follows the folder."""
 
     def __init__(self, bundle: Path, folder: Path) -> None:
         self.original, self.bundle = bundle, folder / "bundle"
         shutil.copytree(bundle, self.bundle)
-        version_of(self.bundle, "1")
+        edit_manifest(self.bundle, version="1")
         self.service = Service(folder / "feedback")
         self.file = ArmsFile(folder / "state")
         self.file.start({"default": str(self.bundle)})
@@ -49,7 +40,7 @@ class Shop:
         """Put another version in the folder's place."""
         new = self.bundle.with_name("new")
         shutil.copytree(self.original, new)
-        version_of(new, version)
+        edit_manifest(new, version=version)
         shutil.rmtree(self.bundle)
         new.rename(self.bundle)
 
@@ -103,7 +94,7 @@ def wrong_answers(folder: Path) -> None:
     vectors = np.load(folder / "item_vectors.npy")
     np.save(folder / "item_vectors.npy", vectors[::-1])
     manifest = json.loads((folder / "manifest.json").read_text())
-    edit(folder, files={**manifest["files"], "item_vectors.npy": sha256(folder / "item_vectors.npy")})
+    edit_manifest(folder, files={**manifest["files"], "item_vectors.npy": sha256(folder / "item_vectors.npy")})
 
 
 @pytest.mark.parametrize(
@@ -112,8 +103,8 @@ def wrong_answers(folder: Path) -> None:
         (lambda folder: flip(folder / "model.safetensors"), "model.safetensors does not have the checksum"),
         (lambda folder: truncate(folder / "index.faiss"), "index.faiss does not have the checksum"),
         (lambda folder: (folder / "users.parquet").unlink(), "users.parquet is missing"),
-        (lambda folder: edit(folder, tokeniser_fingerprint="0" * 64), "made with tokeniser"),
-        (lambda folder: edit(folder, schema_version=99), "schema version 99"),
+        (lambda folder: edit_manifest(folder, tokeniser_fingerprint="0" * 64), "made with tokeniser"),
+        (lambda folder: edit_manifest(folder, schema_version=99), "schema version 99"),
         (wrong_answers, "when it was written it"),
     ],
 )
