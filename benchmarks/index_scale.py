@@ -157,12 +157,15 @@ def measure(bundle: Bundle, items: int, workdir: Path, actors: int) -> dict[str,
 @click.option("--actors", default=2, show_default=True, help="Ray actors that embed.")
 @click.option("--workdir", default=Path("index_scale"), show_default=True, type=click.Path(path_type=Path))
 def main(sizes: tuple[int, ...], actors: int, workdir: Path) -> None:
-    """Measure each size, the smallest first: the peak memory of a process never falls."""
+    """Measure each size, the smallest first: the peak memory of a process never falls.
+
+    The file keeps what it has of other sizes.
+    """
     say = Console(stderr=True)
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
     bundle = Bundle.load(market.make(workdir, FITTED_ITEMS, say)[1])
-    figures = {}
+    figures = report.read("index_scale")
     for items in sorted(sizes):
         figures[f"{items:,}"] = measure(bundle, items, workdir, actors)
         say.print_json(data={**figures[f"{items:,}"], "index": "in the file"})

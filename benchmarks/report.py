@@ -42,6 +42,13 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     return path
 
 
+def read(name: str) -> dict[str, Any]:
+    """The figures that `write` wrote last under this name; none where there is no such file."""
+    path = RESULTS / f"{name}.json"
+    figures: dict[str, Any] = json.loads(path.read_text())["figures"] if path.exists() else {}
+    return figures
+
+
 def spread(values: Sequence[float] | np.ndarray, digits: int = 3) -> dict[str, float]:
     """Least, median and greatest."""
     return {

@@ -87,7 +87,7 @@ def tune(
 def _crossings(measured: Callable[[int, float], Measured], steps: int, limit: float) -> list[tuple[int, float]]:
     """Of each factor worth a trial the least step that reaches the target."""
     found: list[tuple[int, float]] = []
-    least, last = np.inf, steps
+    least, last, highest = np.inf, steps, 0.0
     for factor in FACTORS:
 
         def enough(step: int, factor: float = factor) -> bool:
@@ -96,6 +96,10 @@ def _crossings(measured: Callable[[int, float], Measured], steps: int, limit: fl
         # A wider search never finds less, nor does a higher factor: the least step is found by halving what is left.
         at = bisect_left(range(last), True, key=enough)
         if at == steps or not measured(at, factor).reaches:
+            recall = measured(max(at - 1, 0), factor).recall  # the most within the limit
+            if recall <= highest:  # dearer candidates bring no more than they cost
+                break
+            highest = recall
             continue
         found.append((at, factor))
         cost, last = measured(at, factor).ms, at
