@@ -112,13 +112,14 @@ def main(interactions: int, parts: int) -> None:
             click.echo(json.dumps(found[-1]))
     seconds = np.array([each["processor seconds"] for each in found])
     slope, start = np.polyfit(rows, seconds, 1)
+    departures = np.abs(start + slope * np.array(rows) - seconds) / seconds
     figures = {
         "items": ITEMS,
         "settings": SETTINGS,
         "fits": found,
         "processor seconds a million rows": round(slope * 1e6, 1),
         "processor seconds before the first row": round(start, 1),
-        "largest departure from that line, share": round(float(np.max(np.abs(start + slope * np.array(rows) - seconds) / seconds)), 3),
+        "largest departure from that line, share": round(float(departures.max()), 3),
     }
     click.echo(json.dumps({name: value for name, value in figures.items() if name != "fits"}, indent=2))
     click.echo(f"written: {report.write('fit_scale', figures)}")

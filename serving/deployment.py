@@ -67,6 +67,8 @@ class Settings(BaseModel):
     feedback_dir: str = "feedback"
     min_replicas: int = Field(1, ge=1)
     max_replicas: int = Field(1, ge=1)
+    upscale_s: float = Field(5.0, ge=0, description="Seconds of too much load before a replica more is started.")
+    downscale_s: float = Field(120.0, ge=0, description="Seconds of too little load before one is ended.")
     cpus_per_replica: float = Field(1.0, gt=0)
     max_batch: int = Field(64, ge=1)
     max_queue: int = Field(MAX_QUEUE, ge=1, description="Searches that wait in a replica; more are answered 503.")
@@ -128,8 +130,8 @@ def assemble(settings: Settings, load: "Callable[[str], Retriever] | None" = Non
             "min_replicas": settings.min_replicas,
             "max_replicas": settings.max_replicas,
             "target_ongoing_requests": TARGET_ONGOING_REQUESTS,
-            "upscale_delay_s": 5,
-            "downscale_delay_s": 120,
+            "upscale_delay_s": settings.upscale_s,
+            "downscale_delay_s": settings.downscale_s,
         }
     else:
         options["num_replicas"] = settings.min_replicas

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 NAME = "twinspire"
 PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
+COPIED = ("upscale_s", "downscale_s", "max_batch", "max_queue", "rate_limit", "slow_ms")  # options, as settings
 OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
 
 
@@ -46,6 +47,8 @@ class Options:
     port: int = 8000
     replicas: int = 1
     max_replicas: int = 1
+    upscale_s: float = 5.0
+    downscale_s: float = 120.0
     arms: Mapping[str, str] = field(default_factory=dict)
     state_dir: str | None = None  # None: one of its own, for this run
     follow_s: float = 5.0
@@ -222,7 +225,7 @@ class Server:
             feedback_dir=str(Path(self.options.feedback_dir).absolute()),
             min_replicas=self.options.replicas,
             max_replicas=max(self.options.replicas, self.options.max_replicas),
-            **{name: getattr(self.options, name) for name in ("max_batch", "max_queue", "rate_limit", "slow_ms")},
+            **{name: getattr(self.options, name) for name in COPIED},
             **{name: _absolute(getattr(self.options, name)) for name in ("api_keys", "admin_keys", "log_dir")},
         )
         try:
