@@ -1,7 +1,7 @@
 """Autoscaling under a load step, as a plot: `python -m benchmarks.autoscale`.
 
 One replica, two at most, and an open loop of searches whose rate steps up and down again: the client sends each request
-when it is due, whether or not the server keeps up. Told are, second by second, searches answered and refused, their 99th
+when it is due, whether or not the server keeps up. Told are, second by second, searches answered, refused, their 99th
 percentile, and the replicas that run. Steps are shares of what one replica was just measured to carry, so that the
 second one is needed. On two cores the second replica takes processor time from the client and from HAProxy: the picture
 shows that replicas come and go under load and that nothing fails meanwhile, not what a cluster gains.
