@@ -165,6 +165,7 @@ def recall(found: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
 
 def run(name: str, data: Path, answers: Any) -> None:
     """In a process of its own: build, choose the setting, measure."""
+    os.environ["LANCE_LOG"] = "error"
     for variable in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "LANCE_CPU_THREADS", "TOKIO_WORKER_THREADS"):
         os.environ[variable] = "1" if name == "twinspire" else str(os.cpu_count())
     vectors = np.load(data / "vectors.npy", mmap_mode="r")
