@@ -4,8 +4,8 @@ K = 100 of a million items of d = 64; the client (wrk) beside the server on the 
 round each system is started, warmed up, measured at each concurrency and ended, so that it is alone with the client;
 the order turns from round to round. Ratios are taken within a round; told are their least, median and greatest.
 The systems are in servers.py: twinspire, two no-ops in the same mode, Serve's default configuration, FastAPI by hand.
-Each round also asks the batch endpoint, and runs the bare encode-and-search loop at the batch sizes that the server
-reached: the limit.
+Each round also asks the batch endpoint, sends an open loop of half and of twice the rate that was reached at 32, and
+runs the bare encode-and-search loop at the batch sizes that the server reached: the limit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import signal
 import statistics
+import subprocess
 import sys
 import time
 import urllib.request
@@ -27,11 +28,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import report
-from benchmarks.over_http import bare, batches, market
+from benchmarks.over_http import bare, batches, market, open_loop
 from benchmarks.over_http.client import Figures, load, require_wrk
 from benchmarks.over_http.servers import SYSTEMS, running
 
 CONCURRENCIES = (1, 8, 32)
+OPEN = {"half of the top rate": 0.5, "twice the top rate": 2.0}
 SETTLE_S = 3.0  # after a start, Ray's own processes still work
 Measured = dict[str, dict[int, list[Figures]]]
 
@@ -39,6 +41,14 @@ Measured = dict[str, dict[int, list[Figures]]]
 def batch_mean(before: dict[str, Any], after: dict[str, Any]) -> float:
     """Searches a batch between two answers of /v1/status."""
     return float((after["searches"] - before["searches"]) / max(after["batches"] - before["batches"], 1))
+
+
+def asked_at(url: str, bodies: Path, rate: float, seconds: float) -> dict[str, Any]:
+    """An open loop at a rate, from a process of its own."""
+    command = [sys.executable, "-m", open_loop.__name__, f"{url}/v1/search", str(bodies), str(rate), str(seconds)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    found: dict[str, Any] = json.loads(told.splitlines()[-1])
+    return found
 
 
 def status(url: str) -> dict[str, Any]:
@@ -57,6 +67,7 @@ class Run:
         self.batches: dict[int, list[float]] = defaultdict(list)
         self.limits: list[dict[str, float]] = []
         self.in_batches: list[float] = []
+        self.open: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def round(self, number: int, console: Console) -> None:
         """Every system once, then the bare loop."""
@@ -71,9 +82,7 @@ class Run:
                         f"p50 {told.p50_ms:.2f} ms, p99 {told.p99_ms:.2f} ms, {told.failed} failed"
                     )
                 if system == "twinspire":
-                    batches.load(url, self.bodies, self.warm_up)
-                    self.in_batches.append(batches.load(url, self.bodies, self.seconds))
-                    console.print(f"round {number + 1}  {system:11} in batches of 256: {self.in_batches[-1]:7,.0f}/s")
+                    self._beyond_single(url, number, console)
         reached = {concurrency: max(1, round(self.batches[concurrency][-1])) for concurrency in CONCURRENCIES}
         sizes = sorted({1, 32, 64, *reached.values()})
         speeds = bare.measure(self.bundle, self.bodies, sizes, self.seconds / 2)
@@ -82,6 +91,17 @@ class Run:
             | {f"batch as at concurrency {c}": speeds[size] for c, size in reached.items()}
         )
         console.print(f"round {number + 1}  bare loop: " + ", ".join(f"{b}: {v:,.0f}/s" for b, v in speeds.items()))
+
+    def _beyond_single(self, url: str, number: int, console: Console) -> None:
+        """Batches of 256, and the open loops."""
+        batches.load(url, self.bodies, self.warm_up)
+        self.in_batches.append(batches.load(url, self.bodies, self.seconds))
+        console.print(f"round {number + 1}  in batches of 256: {self.in_batches[-1]:7,.0f}/s")
+        top = self.measured["twinspire"][CONCURRENCIES[-1]][-1].per_second
+        for name, share in OPEN.items():
+            told = asked_at(url, self.bodies, share * top, self.seconds)
+            self.open[name].append(told)
+            console.print(f"round {number + 1}  open loop, {name}: {json.dumps(told)}")
 
     def _measure(self, system: str, url: str, concurrency: int) -> Figures:
         load(url, self.bodies, concurrency, self.warm_up)
@@ -138,6 +158,7 @@ def summary(run: Run, manifest: dict[str, Any], kinds: dict[str, int]) -> dict[s
     figures["the same / bare loop in batches of 64"] = report.spread(
         [ours / limit["batch 64"] for ours, limit in zip(run.in_batches, run.limits, strict=True)]
     )
+    figures["open loop"] = run.open
     for system in SYSTEMS:
         figures["systems"][system] = {
             str(c): {
