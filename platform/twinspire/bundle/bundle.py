@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from twinspire.index.variation import Variation
+
 MAX_HISTORY_SHOWN = 10
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -65,6 +68,7 @@ class Bundle:
         self.encoder, self.model, self.index = encoder, model, index
         self._query_tower = QueryLookup(model)
         self.items = items
+        self._personalised, self._heads = True, manifest.architecture.config.heads
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = True, device: str = "cpu") -> Bundle:
@@ -108,9 +112,26 @@ class Bundle:
         hybrid = _hybrid(folder, manifest, dictionaries, index, vectors, items)
         return cls(folder, manifest, encoder, model.eval(), hybrid, items, ids)
 
+    def varied(self, variation: Variation) -> Bundle:
+        """A bundle that ranks otherwise, over the same memory.
+
+        Errors: BundleError for a part or a head that this one does not have.
+        """
+        heads = self.manifest.architecture.config.heads
+        if variation.heads is not None and variation.heads > heads:
+            raise BundleError(f"parameters.heads: the bundle has {heads}; give at most as many")
+        varied = copy.copy(self)
+        varied.index = self.index.varied(variation)
+        varied._personalised, varied._heads = variation.personalised, variation.heads or heads
+        return varied
+
     def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Query vectors (B, H, D)."""
-        return self._query_tower(self.encoder.encode(queries))
+        if self.index.words_alone:
+            return np.zeros((len(queries), 1, self.manifest.dimensions), np.float32)
+        if not self._personalised:
+            queries = [Query(query.text, None, query.filters) for query in queries]
+        return self._query_tower(self.encoder.encode(queries))[:, : self._heads]
 
     def search(self, queries: Sequence[Query], k: int) -> Results:
         """The K best items of each query for its shopper, of those that its filters allow."""

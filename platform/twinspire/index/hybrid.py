@@ -8,7 +8,7 @@ of all of them the score is computed exactly, so that `search` ranks by what `sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from twinspire.errors import BundleError
 from twinspire.index.filters import FilterIndex
+from twinspire.index.lexical import POPULARITY
 from twinspire.index.memory import NOTHING
 from twinspire.index.ranking import rank, rank_batch, score
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from twinspire.index.filters import Filters, Selection
     from twinspire.index.lexical import LexicalIndex, QueryTokens
     from twinspire.index.memory import QueryMemory
+    from twinspire.index.variation import Variation
     from twinspire.index.vectors import VectorIndex
 
 
@@ -79,7 +82,8 @@ class Asked(NamedTuple):
 class HybridIndex:
     """Vector index, lexical index, query memory and the items' trends (n,), one score.
 
-    Searching is as thread-safe as the vector index.
+    With `words_alone` vectors neither rank nor propose, and what shares no word with the query is not found; among
+    equals the most clicked come first. Searching is as thread-safe as the vector index.
     """
 
     vectors: VectorIndex
@@ -89,6 +93,25 @@ class HybridIndex:
     fusion: Fusion
     trend: NDArray[np.float32] | None = None
     filters: FilterIndex = field(default_factory=lambda: FilterIndex({}, 0))
+    words_alone: bool = False
+
+    def varied(self, variation: Variation) -> HybridIndex:
+        """The same index with other weights; nothing is copied.
+
+        Errors: BundleError for a part that the bundle does not have.
+        """
+        own = {name: getattr(self.fusion, name) for name in ("lexical", "memory", "trend")}
+        weights = variation.weights(own)
+        for name, weight in weights.items():
+            if weight and getattr(self, name) is None:
+                raise BundleError(
+                    f"parameters.{name}: the bundle was written without it; fit with --set retrieval.{name}=WEIGHT, or "
+                    "leave it out"
+                )
+        alone = variation.retrieval == "lexical"
+        if alone and not weights["lexical"]:
+            raise BundleError("parameters.lexical: words alone need a weight above 0")
+        return replace(self, fusion=self.fusion.model_copy(update=weights), words_alone=alone)
 
     def ask(
         self, texts: Sequence[str], vectors: NDArray[np.float32], filters: Sequence[Filters | None] | None = None
@@ -97,6 +120,8 @@ class HybridIndex:
 
         Errors: RequestError for filters that there cannot be.
         """
+        if self.words_alone:
+            vectors = np.zeros_like(vectors)
         return [
             Asked(
                 each,
@@ -128,7 +153,7 @@ class HybridIndex:
         if self.fusion.is_plain:
             return self.vectors.search(vectors, k)
         wide = k + self.fusion.candidates
-        near = self.vectors.candidates(vectors, wide)
+        near = np.full((len(asked), 1), -1) if self.words_alone else self.vectors.candidates(vectors, wide)
         scores, rows, heads = _nothing_found(len(asked), k)
         words, weights = self._words(asked)
         which, postings, popularity, scratch = -1, _NO_POSTINGS, NOTHING[1], _NO_SCRATCH
@@ -156,7 +181,7 @@ class HybridIndex:
         """
         words, _ = self._words([asked])
         known, shares, _ = self._known([asked])
-        every = within.few(FEW)
+        every = None if self.words_alone else within.few(FEW)
         near, proposed = (every, NOTHING[0]) if every is not None else self._allowed(asked, within, len(scores))
         if len(known):
             kept = within.allows(known)
@@ -171,6 +196,8 @@ class HybridIndex:
         proposed = NOTHING[0]
         if self.lexical is not None and self.fusion.lexical:
             proposed = self.lexical.candidates(asked.tokens, wide, within)
+        if self.words_alone:
+            return np.zeros(0, np.int64), proposed
         if within.share >= BROAD:
             near = self.vectors.candidates(asked.vectors[None], int(SPARE * wide / within.share))[0]
             near = near[within.allows(near)]
@@ -207,10 +234,14 @@ class HybridIndex:
 
     @cached_property
     def _trend(self) -> NDArray[np.float32]:
-        """Each item's trend (n,) with its weight; (0,) where it does not count."""
-        if self.trend is None or not self.fusion.trend:
-            return NOTHING[1]
-        return np.float32(self.fusion.trend) * self.trend
+        """Each item's trend (n,) with its weight, and for words alone what orders equals; (0,) where neither counts."""
+        trend = NOTHING[1]
+        if self.trend is not None and self.fusion.trend:
+            trend = np.float32(self.fusion.trend) * self.trend
+        if self.words_alone and self.lexical is not None:
+            popular = np.float32(self.fusion.lexical) * POPULARITY * self.lexical.popularity
+            trend = trend + popular if len(trend) else popular
+        return trend
 
     def _words(self, asked: Sequence[Asked]) -> tuple[Any, list[NDArray[np.float32]]]:
         """The queries' tokens beside the items', by stream, as `ranking.score` takes them, weighed; and their own

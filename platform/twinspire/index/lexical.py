@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Read for one query at the most, the rarest tokens first. Of a million items 200,000 find what differs in 0.3 of the
 # first thousand proposals, and take four times as long.
 MOST_POSTINGS = 30_000
-_POPULARITY = np.float32(1e-3)  # of the highest weight: among items with the same tokens the most clicked come first
+POPULARITY = np.float32(1e-3)  # of the highest weight: among items with the same tokens the most clicked come first
 _BUCKETS = 1024  # in which weights are counted, to find the largest
 
 
@@ -278,7 +278,7 @@ def proposals(touched: Any, slate: Any, popularity: Any, count: Any) -> Any:
             at += 1
         elif bucket == last:
             inside[among] = touched[place]
-            keys[among] = -values[place] - _POPULARITY * highest * popularity[touched[place]]
+            keys[among] = -values[place] - POPULARITY * highest * popularity[touched[place]]
             among += 1
     for place in np.argpartition(keys, count - above - 1)[: count - above]:
         best[at] = inside[place]
