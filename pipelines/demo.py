@@ -78,8 +78,8 @@ def run_demo(folder: Path, *, wait: bool) -> None:
     url = f"http://127.0.0.1:{port}"
     serve = ("serve", "--bundle", f"models:/{NAME}@champion", "--port", port, "--dashboard-port", dashboard)
     with ExitStack() as stack:
-        step.announce("serve", *serve, "--feedback-dir", folder / "feedback")
-        server = stack.enter_context(_running(_twinspire(*serve, "--feedback-dir", folder / "feedback")))
+        step.announce("serve", *serve, "--events", folder / "events")
+        server = stack.enter_context(_running(_twinspire(*serve, "--events", folder / "events")))
         _wait_until_ready(f"{url}/readyz", server)
         _show_side_by_side(console, url, _two_shoppers(market, bundle))
         console.print(f"\nfrom nothing to answers in [bold]{time.monotonic() - started:.0f} s[/bold]")

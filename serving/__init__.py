@@ -12,7 +12,11 @@ pipeline    the same for searches: Python in the event loop, the long calls with
 encode      result rows to JSON bytes without the GIL
 batch       many searches in one request
 metrics     latency by stage, sizes of batches, empty results
-service     what a replica does, without HTTP: search, feedback, status
+events      exposures and outcomes, durably, and parts of them
+outcomes    what shoppers did, as rows of the log
+declared    the folder of experiments, followed
+splitting   which arm answers a request
+service     what a replica does, without HTTP: search, events, status
 endpoints   the handlers: read a request, ask the service, write a reply
 application the ASGI application: routing, refusals, logs
 export      the metrics, to Ray's

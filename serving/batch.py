@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     from serving.service import Service
 
 
-async def search_batch(service: Service, request: BatchRequest, request_id: str, deadline: float = NEVER) -> bytes:
+async def search_batch(
+    service: Service, request: BatchRequest, request_id: str, deadline: float = NEVER, override: bytes | None = None
+) -> bytes:
     """The body of the answer.
 
-    Raises as a search does; what is wrong with one search names its place, as in `searches[3].user`. A batch is let in
-    whole, so it may fill the queue past its bound.
+    Each search is in the experiments of its own user. Raises as a search does; what is wrong with one search names its
+    place, as in `searches[3].user`. A batch is let in whole, so it may fill the queue past its bound.
     """
     version = service.versions.of(request.arm)
     if service.full:
         raise overloaded()
     started = time.perf_counter()
-    futures = [service.queue(version, one, one.k or request.k, "", deadline) for one in request.searches]
+    choose = service.splitter.choose
+    choices = [choose(one, request.arm, request_id, override) for one in request.searches]
+    futures = [
+        service.queue(choice, one, one.k or request.k, "", deadline)
+        for choice, one in zip(choices, request.searches, strict=True)
+    ]
     results: list[bytes] = []
     for place, found in enumerate(await asyncio.gather(*futures, return_exceptions=True)):
         if isinstance(found, RequestError):

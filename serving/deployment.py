@@ -25,6 +25,7 @@ from serving.service import Service
 from serving.sources import Sources
 from serving.versions import DEFAULT_ARM
 from serving.wanted import ArmsFile
+from twinspire.experiments.folder import ExperimentFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,8 @@ class Settings(BaseModel):
     arms: dict[str, str] = Field({}, description="More bundles, by the arm that asks for them.")
     state_dir: str = Field("state", description="A folder of all replicas: what each arm serves, changed at run time.")
     follow_s: float = Field(5.0, gt=0, description="Seconds between two looks at where the bundles come from.")
-    feedback_dir: str = "feedback"
+    events_dir: str = Field("events", description="A folder of all replicas for exposures and outcomes.")
+    experiments_dir: str | None = Field(None, description="A folder of experiments, one YAML file each; followed.")
     min_replicas: int = Field(1, ge=1)
     max_replicas: int = Field(1, ge=1)
     upscale_s: float = Field(5.0, ge=0, description="Seconds of too much load before a replica more is started.")
@@ -87,14 +89,20 @@ class SearchDeployment:
         # Keys are read here, in the replica: they are in no argument that Serve keeps, shows or logs.
         gate = open_gate(settings.api_keys, settings.admin_keys, settings.rate_limit)
         logs.keep(settings.log_dir)
-        self._service = Service(settings.feedback_dir, max_batch=settings.max_batch, max_queue=settings.max_queue)
+        self._service = Service(settings.events_dir, max_batch=settings.max_batch, max_queue=settings.max_queue)
         file = ArmsFile(Path(settings.state_dir))
-        self._service.follower = Follower(self._service, file, Sources(load), settings.follow_s)
+        folder = ExperimentFolder(Path(settings.experiments_dir)) if settings.experiments_dir else None
+        self._service.follower = Follower(self._service, file, Sources(load), settings.follow_s, folder)
         self._service.follower.first()
+        self._service.events.start()
         self._service.follower.start()
         self._app = application(self._service, gate=gate, log=logs.RequestLog(settings.slow_ms), names_requests=False)
         set_interpreter()
         Exporter(self._service, self._app, serve.get_replica_context().replica_tag)
+
+    def __del__(self) -> None:
+        """Serve calls it when a replica ends: what is kept of events becomes parts."""
+        self._service.close()
 
     def __serve_build_asgi_app__(self) -> "Application":
         return self._app
@@ -112,7 +120,9 @@ def assemble(settings: Settings, load: "Callable[[str], Retriever] | None" = Non
     """
     state = Path(settings.state_dir).absolute()
     ArmsFile(state).start({DEFAULT_ARM: settings.bundle, **settings.arms})
-    absolute = {"state_dir": str(state), "feedback_dir": str(Path(settings.feedback_dir).absolute())}
+    absolute = {"state_dir": str(state), "events_dir": str(Path(settings.events_dir).absolute())}
+    if settings.experiments_dir:
+        absolute["experiments_dir"] = str(Path(settings.experiments_dir).absolute())
     options: dict[str, Any] = {
         "name": "search",
         "max_ongoing_requests": MAX_ONGOING_REQUESTS,

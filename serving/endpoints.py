@@ -18,11 +18,13 @@ from serving.openapi import document
 from serving.problems import Refusal, from_validation
 from serving.request import Reply, Request
 from serving.schema import (
-    Accepted,
     BatchRequest,
     BatchResponse,
     Done,
+    Events,
     Feedback,
+    FeedbackRequest,
+    FeedbackResponse,
     Load,
     OfArm,
     SearchRequest,
@@ -31,6 +33,7 @@ from serving.schema import (
     State,
     Status,
 )
+from serving.splitting import HEADER
 from serving.versions import DEFAULT_ARM, MOST_SHOPPERS
 from twinspire.errors import TwinspireError
 
@@ -49,6 +52,14 @@ DEADLINE = {
     "in": "header",
     "description": "Milliseconds that the caller will wait; past them, a search that has not begun costs nothing.",
     "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_DEADLINE_MS},
+}
+
+ARM_HEADER = HEADER.encode()
+OVERRIDE = {
+    "name": HEADER,
+    "in": "header",
+    "description": "EXPERIMENT=ARM, for testers: that arm answers; several between commas.",
+    "schema": {"type": "string"},
 }
 
 Incoming = TypeVar("Incoming", bound=BaseModel)
@@ -73,6 +84,15 @@ def _read(model: type[Incoming], body: bytes) -> Incoming:
         raise from_validation(error) from None
 
 
+def _read_events(body: bytes) -> Feedback | Events:
+    """One event or several; which, the key `events` says, so that what is wrong is said of that form alone."""
+    try:
+        several = "events" in orjson.loads(body)
+    except (orjson.JSONDecodeError, TypeError):
+        several = False
+    return _read(Events, body) if several else _read(Feedback, body)
+
+
 def _done(arm: str, status: str) -> Reply:
     return Reply(orjson.dumps({"arm": arm, "status": status}), 202)
 
@@ -95,22 +115,27 @@ class _Api:
         self._refuse_unless_free()
         until = deadline(request.header(b"x-deadline-ms"))
         asked = _read(SearchRequest, await request.json_body())
-        return Reply(await self.service.search(asked, request.id, until), arm=asked.arm or DEFAULT_ARM)
+        choice = self.service.splitter.choose(asked, asked.arm, request.id, request.header(ARM_HEADER))
+        return Reply(await self.service.search(asked, request.id, until, choice), arm=choice.label)
 
     async def search_batch(self, request: Request) -> Reply:
         self._refuse_unless_free()
         until = deadline(request.header(b"x-deadline-ms"))
         asked = _read(BatchRequest, await request.json_body(MAX_BATCH_BODY))
         self.app.gate.charge(request, len(asked.searches) - 1)
-        return Reply(await search_batch(self.service, asked, request.id, until), arm=asked.arm or DEFAULT_ARM)
+        override = request.header(ARM_HEADER)
+        return Reply(await search_batch(self.service, asked, request.id, until, override), arm=asked.arm or DEFAULT_ARM)
 
     async def feedback(self, request: Request) -> Reply:
-        told = _read(Feedback, await request.json_body())
+        told = _read_events(await request.json_body())
+        events = told.events if isinstance(told, Events) else [told]
         try:
-            event_id = await self.service.feedback(told)
+            ids = await self.service.feedback(events)
         except OSError as error:
-            raise Refusal(503, f"the feedback could not be written: {error.strerror}") from error
-        return Reply(orjson.dumps({"request_id": told.request_id, "event_id": event_id}), 202)
+            why = f"it could not be written ({error.strerror}), and nothing of it is kept; send it again"
+            raise Refusal(503, why, headers=[(b"retry-after", b"1")]) from error
+        kept = [{"request_id": one.request_id, "event_id": name} for one, name in zip(events, ids, strict=True)]
+        return Reply(orjson.dumps({"events": kept} if isinstance(told, Events) else kept[0]), 202)
 
     async def load(self, request: Request) -> Reply:
         asked = _read(Load, await request.json_body())
@@ -184,13 +209,13 @@ class _Api:
         }
         return [
             Endpoint("POST", "/v1/search", self.search, "The k best items for a query and a shopper.",
-                     request=SearchRequest, response=SearchResponse, parameters=(DEADLINE,),
+                     request=SearchRequest, response=SearchResponse, parameters=(DEADLINE, OVERRIDE),
                      refusals=(*body, 503, 504)),
             Endpoint("POST", "/v1/search:batch", self.search_batch, "The same for up to 256 searches at once.",
-                     request=BatchRequest, response=BatchResponse, parameters=(DEADLINE,),
+                     request=BatchRequest, response=BatchResponse, parameters=(DEADLINE, OVERRIDE),
                      refusals=(*body, 503, 504)),
-            Endpoint("POST", "/v1/feedback", self.feedback, "What a shopper did; 202 once it is on disk.",
-                     request=Feedback, response=Accepted, refusals=(*body, 503)),
+            Endpoint("POST", "/v1/feedback", self.feedback, "What shoppers did; 202 once it is on disk.",
+                     request=FeedbackRequest, response=FeedbackResponse, refusals=(*body, 503)),
             Endpoint("POST", "/v1/admin/load", self.load, "Let an arm, new or not, serve another bundle.", "admin",
                      request=Load, response=Done, refusals=(*body, 503)),
             Endpoint("POST", "/v1/admin/rollback", self.roll_back, "Let an arm's previous version answer again.",

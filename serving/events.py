@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SYNC_S = 0.2
+LOOK_S = 15.0  # between two looks for segments that servers which died have left, and after a full disk
 MOST_A_SYNC = 1000  # requests whose outcomes one sync serves
 NICENESS = 10  # of the thread that compacts
 TABLES = (EXPOSURES_FOLDER, INTERACTIONS_FOLDER)
@@ -103,23 +105,23 @@ class EventLog:
     def _keep(self) -> None:
         if hasattr(os, "setpriority") and hasattr(threading, "get_native_id"):  # Linux: of this thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        due = True
+        due = time.monotonic()  # when to compact
         while True:
             try:
                 self._journals[EXPOSURES_FOLDER].sync()
                 for journal in self._journals.values():
                     if journal.due():
                         journal.rotate()
-                        due = True
-                if due:
+                        due = 0.0
+                if time.monotonic() >= due:
+                    due = time.monotonic() + LOOK_S
                     self._compact()
-                    due, self.problem = False, ""
+                    self.problem = ""
             except OSError as error:
                 self._tell(error)
             except Exception as error:
                 self._tell(error)
                 logger.exception("the events could not be made into parts")
-                due = False
             if self._stop.wait(SYNC_S):
                 return
 

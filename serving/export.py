@@ -31,16 +31,24 @@ class Exporter:
 
     def publish(self) -> None:
         """Set every gauge."""
-        for version in self._service.versions.current.values():
+        for version in list(self._service.versions.current.values()):
             self._publish(version)
+            for varied in list(version.variations.values()):
+                self._publish(varied)
         self._set("twinspire_searches", self._service.searches)
         self._set("twinspire_waiting", self._service.waiting)
         self._set("twinspire_failed", self._app.failed)
+        for (experiment, arm), count in list(self._service.splitter.exposures.items()):
+            self._set("twinspire_exposures", count, experiment=experiment, arm=arm)
+        events = self._service.events
+        for state, counts in (("written", events.written), ("waiting", events.waiting), ("failed", events.failed)):
+            for table, count in counts.items():
+                self._set(f"twinspire_events_{state}", count, table=table)
         for status, count in list(self._app.refusals.items()):
             self._set("twinspire_refused", count, status=str(status))
 
     def _publish(self, version: Version) -> None:
-        own = {"arm": version.arm, "model": version.model["name"], "version": version.model["version"]}
+        own = {"arm": version.label, "model": version.model["name"], "version": version.model["version"]}
         for stage, histogram in version.metrics.stages.items():
             self._histogram("twinspire_seconds", histogram, **own, stage=stage)
         self._histogram("twinspire_batch_size", version.metrics.sizes, **own)

@@ -10,15 +10,18 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from serving.declared import Declarations
 from serving.versions import DEFAULT_ARM
+from serving.wanted import Wanted
 from twinspire.errors import EnvironmentProblem, RequestError, TwinspireError
 
 if TYPE_CHECKING:
     from serving.service import Service
     from serving.sources import Sources
-    from serving.wanted import ArmsFile, Wanted
+    from serving.wanted import ArmsFile
+    from twinspire.experiments.folder import ExperimentFolder
 
-LOOK_S = 0.25  # between two looks at the arms file: a look is one stat
+LOOK_S = 0.25  # between two looks at the arms file and the experiments: a look is one stat a file
 NICENESS = 10  # of the thread: loading gives way to answering
 
 logger = logging.getLogger(__name__)
@@ -37,9 +40,11 @@ class Refused(NamedTuple):
 
 
 class Follower:
-    """Follows an arms file, and what is at the addresses in it, which are asked every `every_s` seconds.
+    """Follows an arms file, a folder of experiments, and what is at the addresses in them, which are asked every
+    `every_s` seconds.
 
-    A content that is refused is not tried again until there is another one; the arm goes on with what it has.
+    A bundle that only experiments need is an arm whose name is its address. A content that is refused is not tried
+    again until there is another one; the arm goes on with what it has.
     """
 
     def __init__(
@@ -48,10 +53,13 @@ class Follower:
         file: ArmsFile,
         sources: Sources,
         every_s: float,
+        experiments: ExperimentFolder | None = None,
     ) -> None:
         self._service, self._file, self._sources = service, file, sources
+        self._experiments = Declarations(service, experiments)
         self._every_s = every_s
-        self._stamp, self._asked = -1, 0.0
+        self._stamp: object = None
+        self._asked = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
         self.refused: dict[str, Refused] = {}
@@ -60,9 +68,9 @@ class Follower:
     def first(self) -> None:
         """Load what is wanted now; from a registry that does not answer, what it gave last.
 
-        Errors: TwinspireError of the first arm that cannot be served.
+        Errors: TwinspireError of the first arm that cannot be served. An experiment that cannot run is refused.
         """
-        self._stamp, self._asked = self._file.stamp, time.monotonic()
+        self._stamp, self._asked = self._looked(), time.monotonic()
         for arm, wanted in self._file.read().items():
             try:
                 key, address = self._sources.identify(wanted.bundle), wanted.bundle
@@ -73,6 +81,8 @@ class Follower:
                 key, address = last
                 self.unreachable[arm] = f"{error}; serving {address}, fetched from there last"
             self._take(arm, address, key)
+        self._experiments.read()
+        self._follow_all()
 
     def start(self) -> None:
         """Follow from now on."""
@@ -86,16 +96,44 @@ class Follower:
 
     def step(self) -> None:
         """Look once, and do what is to be done."""
-        stamp = self._file.stamp
+        stamp = self._looked()
         due = time.monotonic() - self._asked >= self._every_s
         if stamp == self._stamp and not due:
             return
         self._stamp, self._asked = stamp, time.monotonic()
-        arms = self._file.read()
+        self._experiments.read()
+        self._follow_all()
+
+    def _follow_all(self) -> None:
+        arms = self._wanted()
         for arm in set(self._service.versions.current) - set(arms):
             self._service.versions.drop(arm)
+            self.refused.pop(arm, None)
+            self.unreachable.pop(arm, None)
         for arm, wanted in arms.items():
             self._follow(arm, wanted)
+        reasons = {
+            wanted.bundle: self.refused[arm].reason if arm in self.refused else self.unreachable[arm]
+            for arm, wanted in arms.items()
+            if arm in self.refused or arm in self.unreachable
+        }
+        self._experiments.settle(arms, reasons)
+
+    def _wanted(self) -> dict[str, Wanted]:
+        """By arm: those of the file, and the bundles that experiments need beside them."""
+        arms = self._file.read()
+        there = {wanted.bundle for wanted in arms.values()}
+        return arms | {
+            address: Wanted(bundle=address) for address in sorted(self._experiments.bundles()) if address not in there
+        }
+
+    def _looked(self) -> object:
+        return self._file.stamp, self._experiments.stamp
+
+    @property
+    def refused_experiments(self) -> dict[str, str]:
+        """By file, why an experiment does not run as it is declared."""
+        return self._experiments.refused
 
     def roll_back(self, arm: str) -> None:
         """Let the previous version of an arm answer again until its address has another content; here at once, in the

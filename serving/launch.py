@@ -35,6 +35,7 @@ NAME = "twinspire"
 PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
 COPIED = ("upscale_s", "downscale_s", "max_batch", "max_queue", "rate_limit", "slow_ms")  # options, as settings
+PATHS = ("api_keys", "admin_keys", "log_dir", "experiments_dir")  # the same, made absolute
 OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
 
 
@@ -53,7 +54,8 @@ class Options:
     state_dir: str | None = None  # None: one of its own, for this run
     follow_s: float = 5.0
     proxy: Literal["haproxy", "http"] = "haproxy"
-    feedback_dir: str = "feedback"
+    events_dir: str = "events"
+    experiments_dir: str | None = None
     dashboard_port: int | None = None
     max_batch: int = 64
     max_queue: int = MAX_QUEUE
@@ -74,7 +76,7 @@ def throughput_environment() -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # Ray's workers give way to every other process (15); those that answer callers should not.
         "RAY_worker_niceness": "0",
-        # A search on a replica that dies is asked of another one; so is feedback, which its event id makes harmless.
+        # A search on a replica that dies is asked of another one; so are events, which their ids make harmless.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         # Seconds in which a caller has to send something; Ray's hour would let idle callers use up all connections.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
@@ -158,8 +160,8 @@ class Server:
     def start(self) -> None:
         """Return once `/readyz` would say 200.
 
-        Raises EnvironmentProblem where a port is taken, BundleError where the bundle is refused, ConfigError where
-        the keys are.
+        Raises EnvironmentProblem where a port is taken or a folder not there, BundleError where the bundle is refused,
+        ConfigError where the keys are.
         """
         self.gate = self._check()
         self._folder = own_folder()
@@ -194,6 +196,8 @@ class Server:
             in_a_folder = self._load is None and not bundle.startswith("models:/")
             if in_a_folder and not (Path(bundle) / "manifest.json").is_file():
                 raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
+        if self.options.experiments_dir is not None and not Path(self.options.experiments_dir).is_dir():
+            raise EnvironmentProblem(f"{self.options.experiments_dir}: no folder there; make one for the experiments")
         return open_gate(self.options.api_keys, self.options.admin_keys, self.options.rate_limit)
 
     def _start_ray(self) -> None:
@@ -222,11 +226,11 @@ class Server:
             arms={arm: _address(bundle) for arm, bundle in self.options.arms.items()},
             state_dir=self.options.state_dir or str(self._folder),
             follow_s=self.options.follow_s,
-            feedback_dir=str(Path(self.options.feedback_dir).absolute()),
+            events_dir=str(Path(self.options.events_dir).absolute()),
             min_replicas=self.options.replicas,
             max_replicas=max(self.options.replicas, self.options.max_replicas),
             **{name: getattr(self.options, name) for name in COPIED},
-            **{name: _absolute(getattr(self.options, name)) for name in ("api_keys", "admin_keys", "log_dir")},
+            **{name: _absolute(getattr(self.options, name)) for name in PATHS},
         )
         try:
             serve.start(http_options={"host": self.options.host, "port": self.options.port})

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, RootModel, StringConstraints
 
 MAX_K = 1000
 MAX_QUERY = 1000  # characters
 MAX_HISTORY = 1000  # events
 MAX_VALUES = 1000  # of one filter
 MAX_SEARCHES = 256  # of a batch
+MAX_EVENTS = 1000  # of one request
 CLOCK_SKEW = timedelta(minutes=5)  # between a caller's clock and ours
 
 NO_NUL = r"^[^\x00]*$"
@@ -38,6 +40,7 @@ QueryText = Annotated[
     StringConstraints(min_length=1, max_length=MAX_QUERY, pattern=NO_NUL),
     AfterValidator(_not_blank),
 ]
+UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf")  # what the table contract calls blank
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
 ArmName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 ProfileValue = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)] | FiniteFloat
@@ -55,6 +58,12 @@ class Incoming(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def _visible(text: str) -> str:
+    if not any(unicodedata.category(sign) not in UNSEEN for sign in text):
+        raise ValueError("must have something to see")
+    return text
+
+
 class HistoryEvent(Incoming):
     """One thing the shopper did with one catalogue item."""
 
@@ -67,6 +76,7 @@ class User(Incoming):
     """Who asks. What is given comes before what the bundle remembers of `user_id`; unknown values are ignored."""
 
     user_id: Identifier | None = None
+    session_id: Identifier | None = Field(None, description="For experiments whose unit is the session; no more.")
     profile: Annotated[dict[Identifier, ProfileValue], Field(max_length=64)] | None = Field(
         None, description="Columns of the users table and their values."
     )
@@ -133,19 +143,47 @@ class BatchRequest(Incoming):
     arm: Identifier | None = Field(None, description="The arm that answers; left out, the server's choice.")
 
 
+Kept = Annotated[Identifier, AfterValidator(_visible)]  # stands in the log that trains
+
+
 class Feedback(Incoming):
-    """What the shopper did with a result."""
+    """What the shopper did with a result: a row of the log that the next model is trained on.
+
+    It belongs to what `user_id` and `session_id` saw, in every experiment. `query`, `user_id` and `session_id` may be
+    left out where this replica has answered the search of `request_id` lately; with several replicas, give them.
+    """
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"request_id": "8f14e45f", "event": "click", "item_id": "i7"}}
+        json_schema_extra={
+            "example": {
+                "event_id": "b2c1-7", "request_id": "8f14e45f", "event": "purchase", "item_id": "i7",
+                "query": "red running shoes", "user_id": "u42", "position": 3, "value": 59.9,
+            }
+        }
+    )  # fmt: skip
+
+    request_id: Identifier | None = Field(None, description="Of the search that it follows, where there was one.")
+    event: Literal["click", "cart", "purchase"]
+    item_id: Kept
+    query: Annotated[QueryText, AfterValidator(_visible)] | None = Field(None, description="What was searched for.")
+    user_id: Kept | None = None
+    session_id: Kept | None = None
+    position: int | None = Field(None, ge=1, le=2**31 - 1, description="Where the item stood; 1 is the top.")
+    timestamp: Moment | None = Field(None, description="When it happened; left out, now.")
+    value: FiniteFloat | None = Field(None, ge=0, description="Money, for a purchase.")
+    event_id: Kept | None = Field(
+        None, description="Yours, the same when it is told again: an event counts once. Left out, it counts each time."
     )
 
-    request_id: Identifier
-    event: Literal["click", "cart", "purchase"]
-    item_id: Identifier
-    user_id: Identifier | None = None
-    value: FiniteFloat | None = Field(None, ge=0, description="Money, for a purchase.")
-    event_id: Identifier | None = Field(None, description="Makes a repeated report recognisable.")
+
+class Events(Incoming):
+    """Several at once: all are kept, or none."""
+
+    events: Annotated[list[Feedback], Field(min_length=1, max_length=MAX_EVENTS)]
+
+
+class FeedbackRequest(RootModel[Feedback | Events]):
+    """One event, or several as `events`."""
 
 
 class Load(Incoming):
@@ -179,6 +217,7 @@ class Item(BaseModel):
 
     item_id: str
     score: float
+    team: int | None = Field(None, description="Of an interleaved answer: the place of the arm that drafted it.")
     head: int | None = Field(None, description="The query head that found it.")
     title: str | None = None
     brand: str | None = None
@@ -200,16 +239,26 @@ class SearchResponse(BaseModel):
     """The best items, best first."""
 
     request_id: str
-    arm: str
+    arm: str = Field(description="Whose bundle answered, by the name that this server has for it.")
     model: Model
+    experiments: dict[str, str] | None = Field(
+        None, description="By experiment, the arm that answered; `interleaved` where both did. With experiments alone."
+    )
+    outside_experiments: str | None = Field(None, description="Why the request is in no experiment.")
     items: list[Item]
     took_ms: float = Field(description="Milliseconds in the replica: waiting, encoding, searching.")
     understood: Understood | None = None
 
 
 class Result(BaseModel):
-    """The best items of one search of a batch, best first."""
+    """The best items of one search of a batch, best first. Arm and model are there where experiments are."""
 
+    arm: str | None = None
+    model: Model | None = None
+    experiments: dict[str, str] | None = Field(
+        None, description="By experiment, the arm that answered; `interleaved` where both did. With experiments alone."
+    )
+    outside_experiments: str | None = Field(None, description="Why the request is in no experiment.")
     items: list[Item]
     understood: Understood | None = None
 
@@ -225,10 +274,20 @@ class BatchResponse(BaseModel):
 
 
 class Accepted(BaseModel):
-    """The feedback is on disk."""
+    """The event is on disk."""
 
-    request_id: str
+    request_id: str | None
     event_id: str
+
+
+class AcceptedEvents(BaseModel):
+    """All of them are on disk."""
+
+    events: list[Accepted]
+
+
+class FeedbackResponse(RootModel[Accepted | AcceptedEvents]):
+    """As the request: one, or several."""
 
 
 class Done(BaseModel):
@@ -290,6 +349,53 @@ class NotTaken(BaseModel):
     at: datetime
 
 
+class ExperimentArm(BaseModel):
+    """One arm, and how often this replica has answered with it since it started."""
+
+    weight: float
+    bundle: str | None
+    parameters: dict[str, Any]
+    exposures: int
+
+
+class RunningExperiment(BaseModel):
+    """An experiment as it is followed; the first arm is the control."""
+
+    status: str
+    kind: str
+    unit: str
+    start: datetime | None
+    end: datetime | None
+    arms: dict[str, ExperimentArm]
+    interleaved: int = Field(description="Answers drafted from both arms.")
+
+
+class Experiments(BaseModel):
+    """What traffic is split by. Replicas with one fingerprint give a unit the same arms."""
+
+    fingerprint: str
+    running: dict[str, RunningExperiment]
+    refused: dict[str, str] = Field(description="By file, why it was refused; what it was before goes on.")
+
+
+class Kind(BaseModel):
+    """Rows of one table: put on disk, of those not yet in a part of the table, and failed to be written."""
+
+    written: int
+    waiting: int
+    failed: int
+
+
+class EventCounts(BaseModel):
+    """What this replica has kept since it started."""
+
+    exposures: Kind
+    interactions: Kind
+    folder: str
+    repeated: int = Field(description="Events left out of the table because they were told again.")
+    problem: str = Field(description="What is wrong with writing them now; empty where nothing is.")
+
+
 class Status(BaseModel):
     """What one replica serves and has done: the one that answers. Of several replicas each counts its own requests."""
 
@@ -306,7 +412,8 @@ class Status(BaseModel):
     uptime_s: float
     searches: int = Field(description="Searches that this replica has answered since it started.")
     batches: int = Field(description="Batches that they were answered in.")
-    feedback: int = Field(description="Events that this replica has put on disk.")
+    experiments: Experiments
+    events: EventCounts
     refused: int = Field(description="Requests answered 4xx, and those too many or too late: 503 and 504.")
     failed: int = Field(description="Requests answered 500: defects.")
 

@@ -1,7 +1,8 @@
-"""What a replica does, without HTTP: answers searches in batches, keeps feedback, says how it is."""
+"""What a replica does, without HTTP: answers searches in batches, keeps events, says how it is."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -10,21 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from serving.events import EventLog
 from serving.explain import explain, plain
-from serving.feedback import FeedbackLog
 from serving.limits import MAX_QUEUE, NEVER, deadline_passed, overloaded
+from serving.outcomes import Recent, outcome
 from serving.pipeline import Pipeline
+from serving.problems import Refusal
+from serving.splitting import Splitter, draft
 from serving.versions import DEFAULT_ARM, Version, Versions
 from twinspire.errors import RequestError
 from twinspire.features.query import Event, Query, Shopper
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
     from pathlib import Path
 
     from serving.follow import Follower
     from serving.schema import Feedback, Question, SearchRequest, User
+    from serving.splitting import Choice, Exposed
     from serving.versions import Results, Retriever
     from twinspire.index.hybrid import Asked
 
@@ -39,7 +43,8 @@ logger = logging.getLogger(__name__)
 class SearchJob:
     """One search in the queue. `request_id` must be printable ASCII without quotes and backslashes.
 
-    Without a `request_id` the answer is what a result of a batch is: the items, in braces of their own.
+    Without a `request_id` the answer is what a result of a batch is: the items, in braces of their own. `told` goes
+    into the answer as it is; of `exposed`, how it ended is kept.
     """
 
     version: Version
@@ -49,6 +54,10 @@ class SearchJob:
     request_id: str
     queued: float  # time.perf_counter()
     deadline: float = NEVER  # time.perf_counter()
+    told: bytes = b""
+    exposed: Exposed | None = None
+    results: int = 0
+    took_ms: float = 0.0
 
 
 def to_shopper(user: User | None) -> Shopper | None:
@@ -74,15 +83,17 @@ def to_filters(request: Question) -> dict[str, Any] | None:
 
 
 class Service:
-    """The arms' versions, one search thread, one feedback thread. `ready` once the default arm has a version."""
+    """The arms' versions, one search thread, one for outcomes. `ready` once the default arm has a version."""
 
-    def __init__(self, feedback_folder: str | Path, *, max_batch: int = MAX_BATCH, max_queue: int = MAX_QUEUE) -> None:
+    def __init__(self, events_folder: str | Path, *, max_batch: int = MAX_BATCH, max_queue: int = MAX_QUEUE) -> None:
         self.versions = Versions()
         self.follower: Follower | None = None
         self.started = datetime.now(UTC)
-        self.searches = self.batches = self.feedback_events = 0
+        self.searches = self.batches = 0
+        self.splitter = Splitter(self.versions)
+        self.events = EventLog(events_folder)
+        self._recent = Recent()
         self._closed = False
-        self._feedback = FeedbackLog(feedback_folder)
         self._max_batch, self._max_queue = max_batch, max_queue
         self._pipeline: Pipeline[SearchJob, list[Embedded], bytes] = Pipeline(
             self._prepare, self._answer, max_batch=max_batch, name="search"
@@ -98,30 +109,76 @@ class Service:
         """Whether as many searches wait as may; one more, or one more batch of them, is then refused."""
         return self.waiting >= self._max_queue
 
-    def search(self, request: SearchRequest, request_id: str, deadline: float = NEVER) -> asyncio.Future[bytes]:
-        """Queue a search; the future gives the body of the answer.
+    def search(
+        self, request: SearchRequest, request_id: str, deadline: float = NEVER, choice: Choice | None = None
+    ) -> Awaitable[bytes]:
+        """Queue a search; what comes back gives the body of the answer. `choice` is what `splitter` has chosen.
 
         Raises Refusal: 503 at once where the queue is full, 504 from the future where `deadline` (on
         time.perf_counter()) is over before its batch begins. RequestError for an arm that there is not.
         """
-        version = self.versions.of(request.arm)
+        if choice is None:
+            choice = self.splitter.choose(request, request.arm, request_id)
         if self.full:
             raise overloaded()
-        return self.queue(version, request, request.k, request_id, deadline)
+        self._recent.add(request_id, request)
+        return self.queue(choice, request, request.k, request_id, deadline)
 
-    def queue(
-        self, version: Version, asked: Question, k: int, request_id: str, deadline: float
-    ) -> asyncio.Future[bytes]:
+    def queue(self, choice: Choice, asked: Question, k: int, request_id: str, deadline: float) -> Awaitable[bytes]:
         """Queue a search whether or not the queue is full; without a `request_id`, as a part of a batch."""
         query = Query(asked.query, to_shopper(asked.user), to_filters(asked))
-        job = SearchJob(version, query, k, asked.explain, request_id, time.perf_counter(), deadline)
-        return self._pipeline.submit(job)
+        now = time.perf_counter()
+        if choice.second is None:
+            return self._pipeline.submit(
+                SearchJob(
+                    choice.version, query, k, asked.explain, request_id, now, deadline, choice.told, choice.exposed
+                )
+            )
+        both = [
+            self._pipeline.submit(SearchJob(version, query, k, asked.explain, "", now, deadline))
+            for version in (choice.version, choice.second)
+        ]
+        return self._drafted(choice, both, k, request_id, now)
 
-    async def feedback(self, feedback: Feedback) -> str:
-        """Keep an event; returns its id once it is on disk."""
-        event_id = await self._feedback.record(feedback)
-        self.feedback_events += 1
-        return event_id
+    async def _drafted(
+        self, choice: Choice, both: list[asyncio.Future[bytes]], k: int, request_id: str, queued: float
+    ) -> bytes:
+        """One answer of two arms."""
+        failure: BaseException | None = None
+        items, understood, kept, results = b"[]", b"", b"", 0
+        first, second = await asyncio.gather(*both, return_exceptions=True)
+        if isinstance(first, BaseException) or isinstance(second, BaseException):
+            failure = first if isinstance(first, BaseException) else second  # type: ignore[assignment]
+        else:
+            items, understood, kept, results = draft(first, second, k, choice.seed)
+        took_ms = (time.perf_counter() - queued) * 1000
+        if choice.exposed is not None:
+            rows = choice.exposed.rows(choice.version, results, took_ms, _status(failure), kept)
+            await asyncio.to_thread(self.events.expose, rows)
+            self.splitter.count(choice.exposed)
+        if failure is not None:
+            raise failure
+        said = choice.version.middle + choice.told
+        if request_id:
+            start = b'{"request_id":"%s%s' % (request_id.encode(), said)
+            return b'%s,"items":%s,"took_ms":%.3f%s}' % (start, items, took_ms, understood)
+        return b'{"items":%s%s%s}' % (items, said[1:], understood)
+
+    async def feedback(self, told: Sequence[Feedback]) -> list[str]:
+        """Keep events, all or none; returns their ids once they are on disk.
+
+        Errors: RequestError for one that cannot stand in the log, OSError where they cannot be written.
+        """
+        events = []
+        for place, one in enumerate(told):
+            try:
+                events.append(outcome(one, self._recent))
+            except RequestError as error:
+                if len(told) == 1:
+                    raise
+                raise RequestError(f"events[{place}].{error.field}", error.message) from None
+        await self.events.record([row for _, row in events])
+        return [event_id for event_id, _ in events]
 
     @property
     def ready(self) -> bool:
@@ -131,7 +188,7 @@ class Service:
     def put(self, arm: str, bundle: Retriever, address: str = "", key: str = "") -> None:
         """Warm a bundle up and let it answer for an arm; from any thread, while others answer."""
         version = Version(arm, bundle, address, key)
-        self._warm_up(version)
+        self.warm_up(version)
         self.versions.put(version)
 
     def roll_back(self, arm: str) -> Version:
@@ -142,7 +199,7 @@ class Service:
             raise RequestError("arm", f"{arm} has no previous version in memory")
         return before
 
-    def _warm_up(self, version: Version) -> None:
+    def warm_up(self, version: Version) -> None:
         """Run every shape of batch once, so that no caller pays for compilation or page faults.
 
         With a title's words, or the part of the search that compares words would not run.
@@ -164,7 +221,7 @@ class Service:
         if self.follower is not None:
             self.follower.stop()
         self._pipeline.stop()
-        self._feedback.close()
+        self.events.close()
 
     def status(self) -> dict[str, Any]:
         """The body of /v1/status."""
@@ -185,7 +242,9 @@ class Service:
             "uptime_s": round((now - self.started).total_seconds(), 3),
             "searches": self.searches,
             "batches": self.batches,
-            "feedback": self.feedback_events,
+            "experiments": self.splitter.status()
+            | {"refused": self.follower.refused_experiments if self.follower else {}},
+            "events": self.events.status(),
         }
 
     def shoppers(self, n: int) -> dict[str, Any]:
@@ -230,7 +289,19 @@ class Service:
             asked: list[Asked] = [embedded[place] for place in places]  # type: ignore[misc]
             for place, answer in zip(places, self._answer_alike([jobs[p] for p in places], asked), strict=True):
                 answers[place] = answer
+        self._expose(jobs, answers)
         return answers
+
+    def _expose(self, jobs: list[SearchJob], answers: list[bytes | Exception]) -> None:
+        """Keep what counts in experiments, before any of the answers goes out."""
+        rows: list[bytes] = []
+        for job, answer in zip(jobs, answers, strict=True):
+            if job.exposed is not None:
+                status = 200 if isinstance(answer, bytes) else _status(answer)
+                rows += job.exposed.rows(job.version, job.results, job.took_ms, status)
+                self.splitter.count(job.exposed)
+        if rows:
+            self.events.expose(rows)
 
     def _answer_alike(self, jobs: list[SearchJob], asked: list[Asked]) -> Sequence[bytes | Exception]:
         """Of one version and with one k."""
@@ -251,8 +322,10 @@ class Service:
         plain_items = version.encoder.encode(results.items, results.scores)
         now = time.perf_counter()
         version.metrics.stages["total"].add([now - job.queued for job in jobs])
-        version.metrics.empty += int((results.items[:, 0] < 0).sum())
+        found = (results.items >= 0).sum(1).tolist()
+        version.metrics.empty += found.count(0)
         for i, job in enumerate(jobs):
+            job.results, job.took_ms = found[i], (now - job.queued) * 1000
             if job.explain:
                 items, understood = explain(
                     version.bundle, job.query, results.items[i], results.scores[i], results.heads[i]
@@ -261,11 +334,21 @@ class Service:
             else:
                 items, end = plain_items[i], b"}"
             if job.request_id:
-                start = b'{"request_id":"%s%s' % (job.request_id.encode(), version.middle)
-                bodies.append(b'%s%s],"took_ms":%.3f%s' % (start, items, (now - job.queued) * 1000, end))
+                start = b'{"request_id":"%s%s%s' % (job.request_id.encode(), version.middle, job.told)
+                bodies.append(b'%s,"items":[%s],"took_ms":%.3f%s' % (start, items, job.took_ms, end))
             else:
-                bodies.append(b'{"items":[%s]%s' % (items, end))
+                said = version.middle[1:] + job.told if job.told else b""
+                bodies.append(b'{"items":[%s]%s%s' % (items, said, end))
         return bodies
+
+
+def _status(failure: BaseException | None) -> int:
+    """The HTTP status that an answer or a failure goes out with."""
+    if failure is None:
+        return 200
+    if isinstance(failure, Refusal):
+        return failure.status
+    return 422 if isinstance(failure, RequestError) else 500
 
 
 def _groups(jobs: list[SearchJob], by: Callable[[SearchJob], Hashable]) -> list[list[int]]:

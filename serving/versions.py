@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +12,7 @@ import orjson
 from serving.encode import ItemEncoder
 from serving.metrics import Metrics
 from twinspire.errors import RequestError
+from twinspire.index.variation import Variation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ARM = "default"
 MOST_SHOPPERS = 100
+UNCHANGED = Variation()
 
 
 class Results(Protocol):
@@ -62,6 +65,10 @@ class Retriever(Protocol):
         """Sample shoppers."""
         ...
 
+    def varied(self, variation: Variation) -> Retriever:
+        """The same, ranking otherwise. Errors: BundleError where it cannot."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Version:
@@ -78,18 +85,49 @@ class Version:
         model = {"name": str(manifest.name), "version": str(manifest.version)}
         known = {
             "model": model,
-            "middle": b'","arm":%s,"model":%s,"items":[' % (orjson.dumps(self.arm), orjson.dumps(model)),
+            "middle": b'","arm":%s,"model":%s' % (orjson.dumps(self.arm), orjson.dumps(model)),
+            "quoted": orjson.dumps(model["version"]),
             "encoder": ItemEncoder(self.bundle.item_ids),
             "samples": self.bundle.shoppers(MOST_SHOPPERS),
+            "label": self.arm,
         }
         for name, value in known.items():
             object.__setattr__(self, name, value)
 
     model: dict[str, str] = field(init=False)
-    middle: bytes = field(init=False)  # of an answer, between its id and its items
+    middle: bytes = field(init=False)  # of an answer, behind its id
+    quoted: bytes = field(init=False)  # the model's version as JSON
     encoder: ItemEncoder = field(init=False)
     metrics: Metrics = field(init=False, default_factory=Metrics)
     samples: list[Shopper] = field(init=False)
+    label: str = field(init=False)  # for metrics
+    variations: dict[Variation, Version] = field(init=False, default_factory=dict)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing has been answered yet."""
+        return self.metrics.sizes.read()[0][-1] == 0
+
+    def varied(self, variation: Variation) -> Version:
+        """This version with another ranking, over the same memory, measured for itself.
+
+        Errors: BundleError where it cannot rank so.
+        """
+        if variation == UNCHANGED:
+            return self
+        found = self.variations.get(variation)
+        if found is None:
+            found = copy.copy(self)
+            changes = "&".join(f"{name}={value}" for name, value in variation.model_dump(exclude_unset=True).items())
+            for name, value in {
+                "bundle": self.bundle.varied(variation),
+                "metrics": Metrics(),
+                "variations": {},
+                "label": f"{self.arm}?{changes}",
+            }.items():
+                object.__setattr__(found, name, value)
+            self.variations[variation] = found
+        return found
 
     @property
     def created(self) -> datetime | None:

@@ -97,18 +97,18 @@ async def no_op(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": ANSWER})
 
 
-def options(system: str, bundle: str, port: int, feedback: str) -> Options:
-    return Options(bundle, port=port, proxy="http" if system == "default" else "haproxy", feedback_dir=feedback)
+def options(system: str, bundle: str, port: int, events: str) -> Options:
+    return Options(bundle, port=port, proxy="http" if system == "default" else "haproxy", events_dir=events)
 
 
-def main(system: str, bundle: str, port: int, feedback: str) -> None:
+def main(system: str, bundle: str, port: int, events: str) -> None:
     """Serve until told to end."""
     if system == "by hand":
         from benchmarks.over_http import by_hand
 
         by_hand.serve(bundle, port)
         return
-    with SERVERS.get(system, Server)(options(system, bundle, port, feedback)):
+    with SERVERS.get(system, Server)(options(system, bundle, port, events)):
         signal.signal(signal.SIGTERM, _interrupt)  # Ray has put its own in place
         try:
             threading.Event().wait()
@@ -125,7 +125,7 @@ def running(system: str, bundle: Path, workdir: Path) -> Iterator[str]:
     """Start a system, wait until it answers, give its URL; at the end no process of it is left."""
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", __spec__.name, system, str(bundle), str(port), str(workdir / "feedback")]
+    command = [sys.executable, "-m", __spec__.name, system, str(bundle), str(port), str(workdir / "events")]
     log = (workdir / f"{system.replace(' ', '-')}.log").open("w")
     with log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
         try:

@@ -21,7 +21,7 @@ class Running:
         self.port = processes.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "log.txt"
-        arguments = ["--bundle", str(bundle), "--port", str(self.port), "--feedback-dir", str(folder / "feedback")]
+        arguments = ["--bundle", str(bundle), "--port", str(self.port), "--events", str(folder / "events")]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [*COMMAND, *arguments, *options],

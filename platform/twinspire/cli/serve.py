@@ -18,6 +18,7 @@ EPILOG = """\b
 Examples:
   twinspire serve --bundle bundles/demo
   twinspire serve --bundle models:/twinspire@champion --port 8080
+  twinspire serve --bundle models:/shop@champion --experiments experiments --events events
   twinspire serve --bundle bundles/demo --host 0.0.0.0 --replicas 2 --max-replicas 8
   twinspire serve --bundle bundles/demo --host 0.0.0.0 --api-keys keys.txt --rate-limit 100
   curl -s localhost:8000/v1/search -H 'content-type: application/json' -d '{"query": "red shoes"}'
@@ -55,7 +56,20 @@ Examples:
 @click.option(
     "--state-dir", help="Where it is kept what each arm serves, rollbacks too; default: nowhere beyond this run."
 )
-@click.option("--feedback-dir", default="feedback", show_default=True, help="Where /v1/feedback is kept.")
+@click.option(
+    "--experiments",
+    "experiments_dir",
+    metavar="DIR",
+    help="Split traffic by the experiments in this folder, one YAML file each; followed while serving.",
+)
+@click.option(
+    "--events",
+    "events_dir",
+    default="events",
+    show_default=True,
+    metavar="DIR",
+    help="Where exposures and outcomes are kept, as Parquet.",
+)
 @click.option(
     "--api-keys", metavar="FILE", help="Search for holders of a key only; lines of name:key. [env: TWINSPIRE_API_KEYS]"
 )
@@ -146,7 +160,8 @@ def _announce(server: Server, options: Options) -> None:
         ("API", f"{server.url}/docs"),
         ("metrics", server.metrics_url),
         ("HAProxy metrics", server.proxy_metrics_url),
-        ("feedback", options.feedback_dir),
+        ("events", options.events_dir),
+        ("experiments", options.experiments_dir),
         ("Ray dashboard", f"http://127.0.0.1:{options.dashboard_port}" if options.dashboard_port else ""),
     ]
     click.echo(f"serving {options.bundle}; Ctrl-C ends it")

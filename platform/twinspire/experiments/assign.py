@@ -37,7 +37,7 @@ def positions(salt: str, unit: str) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """What an experiment gives a request: one arm, or both where it interleaves. Made once a plan, compared by identity.
+    """What an experiment gives a request: one arm, or both where it interleaves. Made once a plan; equal if the same.
 
     `counts`: it is an exposure; without, the experiment is stopped and keeps everyone on the control.
     """

@@ -8,6 +8,7 @@ twice, to two replicas or after a lost answer, is found in the parts that are th
 from __future__ import annotations
 
 import fcntl
+import io
 import logging
 import os
 import time
@@ -135,9 +136,11 @@ class Compactor:
 def _write(rows: pl.DataFrame, part: Path) -> None:
     part.parent.mkdir(exist_ok=True)
     beside = part.with_name(f".{part.name}{BESIDE}")
+    content = io.BytesIO()  # to a file, Polars hides why it cannot write
+    rows.write_parquet(content)
     try:
         with beside.open("wb") as file:
-            rows.write_parquet(file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         beside.rename(part)

@@ -77,7 +77,4 @@ class ExperimentFolder:
                 del experiments[name]
 
     def _files(self) -> list[Path]:
-        return sorted(
-            file for file in self.path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith(".")
-        )
-
+        return sorted(file for file in self.path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
 
 from twinspire.errors import ConfigError
 from twinspire.index.variation import Variation
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEME = "models:/"
 

@@ -1,4 +1,4 @@
-"""The two tables of events. `interactions` is the contract's table with three columns more: a retrain reads it as it is.
+"""The two tables of events. `interactions` is the contract's table with three columns more: training reads it as it is.
 
 An exposure is one answered search of a unit in one experiment. `items` and `teams` are there where the answer was
 drafted from two arms: what was shown, and the place of the arm that each came from.
