@@ -37,9 +37,7 @@ class Recent:
     def add(self, request_id: str, asked: Question) -> None:
         """Remember a search."""
         user = asked.user
-        self._new[request_id] = Searched(
-            asked.query, user.user_id if user else None, user.session_id if user else None
-        )
+        self._new[request_id] = Searched(asked.query, user.user_id if user else None, user.session_id if user else None)
         if len(self._new) >= REMEMBERED:
             self._old, self._new = self._new, {}
 

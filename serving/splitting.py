@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from twinspire.experiments.spec import Arm
 
 HEADER = "x-twinspire-arm"
+AS_CHOSEN = b"*"  # in place of an arm: as without the header, but marked as a tester's
 NOBODY: Mapping[str, str | float] = {}
 _NO_UNIT = b',"experiments":{},"outside_experiments":"the request names neither user_id nor session_id"'
 
@@ -162,6 +163,8 @@ class Splitter:
         return Choice(versions[0], cell.told, exposed, versions[1], seed)
 
     def _overridden(self, chosen: tuple[Chosen, ...], header: bytes) -> tuple[Chosen, ...]:
+        if header == AS_CHOSEN:
+            return tuple(self.plan.tested(one) for one in chosen)
         asked = []
         for one in header.decode("latin-1").split(","):
             experiment, _, arm = one.strip().partition("=")

@@ -5,6 +5,7 @@ no-op        an ASGI application that reads the request and answers a few bytes,
 plain no-op  a deployment whose `__call__` answers a few bytes, HAProxy and throughput-optimised, no other switch
 default      the same application as twinspire in Serve's own configuration: no HAProxy, not throughput-optimised
 by hand      FastAPI and one uvicorn process
+split ...    twinspire with the experiments in the folder of that name beside its events
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from starlette.responses import Response
 
@@ -27,7 +29,6 @@ from twinspire import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SYSTEMS = ("twinspire", "no-op", "plain no-op", "default", "by hand")
 START_WITHIN_S = 180
@@ -98,7 +99,9 @@ async def no_op(scope: Any, receive: Any, send: Any) -> None:
 
 
 def options(system: str, bundle: str, port: int, events: str) -> Options:
-    return Options(bundle, port=port, proxy="http" if system == "default" else "haproxy", events_dir=events)
+    experiments = str(Path(events).with_name(system)) if system.startswith("split ") else None
+    proxy: Literal["haproxy", "http"] = "http" if system == "default" else "haproxy"
+    return Options(bundle, port=port, proxy=proxy, events_dir=events, experiments_dir=experiments)
 
 
 def main(system: str, bundle: str, port: int, events: str) -> None:

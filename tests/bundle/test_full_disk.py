@@ -1,28 +1,16 @@
 """A bundle for which there is no space: one clear line, the old one stays, nothing half-written."""
 
-import contextlib
-import resource
 import shutil
 from pathlib import Path
 
 import pytest
 import tiny_shop
+from full_disk import no_file_beyond
 
 import twinspire.bundle
 from twinspire.bundle import Bundle
 from twinspire.bundle.manifest import checksums
 from twinspire.errors import EnvironmentProblem
-
-
-@contextlib.contextmanager
-def no_file_beyond(size: int):
-    """Writing more than so many bytes to a file fails, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

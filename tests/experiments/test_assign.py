@@ -127,7 +127,9 @@ def test_units_are_users_or_sessions():
 
 def test_drafts_are_for_testers_and_stopped_ones_keep_everyone_on_the_control():
     plan = Plan([experiment("draft", status="draft"), experiment("over", status="stopped")])
-    found = {(one.experiment.name, one.label, one.counts) for unit in UNITS[:50] for one in plan.assign(unit, None, {}, 0)}
+    found = {
+        (one.experiment.name, one.label, one.counts) for unit in UNITS[:50] for one in plan.assign(unit, None, {}, 0)
+    }
     assert found == {("over", "a", False)}
     assert plan.override("draft", "b").override
     with pytest.raises(KeyError):

@@ -1,8 +1,6 @@
 """What is acknowledged is in the table once, whatever is killed, torn or told twice."""
 
-import contextlib
 import random
-import resource
 import subprocess
 import sys
 import time
@@ -11,6 +9,7 @@ from pathlib import Path
 import orjson
 import polars as pl
 import pytest
+from full_disk import no_file_beyond
 from hypothesis import given
 from hypothesis import strategies as st
 from writer import row
@@ -167,17 +166,6 @@ def test_what_is_behind_the_last_whole_row_is_put_aside(tmp_path):
     assert done.torn == aside.stat().st_size
 
 
-@contextlib.contextmanager
-def no_file_beyond(size):
-    """Writing more than so many bytes to a file fails, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_keeps_all_of_a_group_or_nothing(tmp_path):
     journal = Journal(tmp_path, "interactions")
     journal.append([row("a")], sync=True)
@@ -199,7 +187,15 @@ def test_a_full_disk_keeps_all_of_a_group_or_nothing(tmp_path):
 
 def test_exposures_keep_teams_where_there_are_any(tmp_path):
     journal = Journal(tmp_path, "exposures")
-    plain = {"timestamp": 1, "request_id": "r", "experiment": "e", "arm": "a", "unit_id": "u", "results": 1, "status": 200}
+    plain = {
+        "timestamp": 1,
+        "request_id": "r",
+        "experiment": "e",
+        "arm": "a",
+        "unit_id": "u",
+        "results": 1,
+        "status": 200,
+    }
     journal.append([orjson.dumps(plain), orjson.dumps(plain | {"items": ["x"], "teams": [1]})], sync=False)
     journal.sync()
     journal.rotate()

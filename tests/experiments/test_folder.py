@@ -41,7 +41,9 @@ def test_of_two_that_clash_the_new_one_is_refused_whatever_their_names(folder):
 
 
 def test_a_change_that_clashes_goes_back_to_what_it_was(folder):
-    (folder.path / "two.yaml").write_text("name: two\nstatus: running\narms: [{name: a}, {name: b, parameters: {memory: 0}}]\n")
+    (folder.path / "two.yaml").write_text(
+        "name: two\nstatus: running\narms: [{name: a}, {name: b, parameters: {memory: 0}}]\n"
+    )
     before = folder.read({})
     assert len(before.experiments) == 2
     (folder.path / "two.yaml").write_text(ONE.replace("name: one", "name: two"))

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from twinspire.errors import ConfigError
+from twinspire.errors import ExperimentError
 from twinspire.experiments.spec import read_experiment
 
 WHOLE = """
@@ -80,7 +80,7 @@ def test_what_is_left_out(read):
     ],
 )
 def test_what_is_not_sound_is_one_line_that_names_the_key(read, tmp_path, text, says):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ExperimentError) as error:
         read(text)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(str(tmp_path))

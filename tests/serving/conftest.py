@@ -102,7 +102,7 @@ def retriever():
 
 @pytest.fixture
 def service(retriever, tmp_path):
-    made = Service(tmp_path / "feedback")
+    made = Service(tmp_path / "events")
     made.put("default", retriever)
     yield made
     made.close()

@@ -30,7 +30,7 @@ class Shop:
         self.original, self.bundle = bundle, folder / "bundle"
         shutil.copytree(bundle, self.bundle)
         edit_manifest(self.bundle, version="1")
-        self.service = Service(folder / "feedback")
+        self.service = Service(folder / "events")
         self.file = ArmsFile(folder / "state")
         self.file.start({"default": str(self.bundle)})
         self.follower = self.service.follower = Follower(self.service, self.file, Sources(), 0.0)
@@ -278,7 +278,7 @@ def test_a_registry_that_does_not_answer_at_the_start_is_replaced_by_what_it_gav
 
     file = ArmsFile(tmp_path)
     file.start({"default": "models:/shop@champion"})
-    service = Service(tmp_path / "feedback")
+    service = Service(tmp_path / "events")
     with pytest.raises(EnvironmentProblem, match="MLflow is not to be had"):
         Follower(service, file, Down(), 0.0).first()
     Down.known = ("models:/shop/3", str(hybrid_bundle))

@@ -192,39 +192,6 @@ def test_not_ready_until_warm(service, retriever, call):
     assert run(call("GET", "/readyz")).status_code == 200
 
 
-def test_feedback_is_on_disk_when_it_is_accepted(call, tmp_path):
-    told = {"request_id": "r1", "event": "purchase", "item_id": "i1", "value": 9.5}
-    answers = [run(call("POST", "/v1/feedback", json=told | {"event_id": name})) for name in ("a", "b")]
-    assert [answer.status_code for answer in answers] == [202, 202]
-    (file,) = (tmp_path / "feedback").iterdir()
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [line["event_id"] for line in lines] == ["a", "b"]
-    assert all(line.items() >= told.items() and line["received"] for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"event": "look"}, "event"),
-        ({"item_id": ""}, "item_id"),
-        ({"value": -1}, "value"),
-        ({"request_id": None}, "request_id"),
-        ({"x": 1}, "x"),
-    ],
-)
-def test_bad_feedback_is_refused_and_not_written(call, tmp_path, change, field):
-    told = {"request_id": "r", "event": "click", "item_id": "i"} | change
-    answer = run(call("POST", "/v1/feedback", json=told))
-    assert (answer.status_code, answer.json()["field"]) == (422, field)
-    assert not (tmp_path / "feedback").exists()
-
-
-def test_feedback_that_cannot_be_written_is_not_accepted(call, tmp_path):
-    (tmp_path / "feedback").write_text("a file where the folder should be")
-    told = {"request_id": "r", "event": "click", "item_id": "i"}
-    assert run(call("POST", "/v1/feedback", json=told)).status_code == 503
-
-
 def test_status_counts_and_shoppers_have_titles(call):
     search(call, query="a")
     search(call, query="")

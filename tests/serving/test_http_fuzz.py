@@ -20,7 +20,7 @@ OWN = [positive_data_acceptance, not_a_server_error]
 
 @pytest.fixture(scope="module")
 def operations(tmp_path_factory):
-    service = Service(tmp_path_factory.mktemp("feedback"))
+    service = Service(tmp_path_factory.mktemp("events"))
     service.put("default", SmallRetriever())
     config = SchemathesisConfig()
     schema = schemathesis.openapi.from_asgi("/openapi.json", application(service), config=config)

@@ -26,7 +26,7 @@ def held(retriever, tmp_path):
         leave.wait(10)
         return nearest(asked, k)
 
-    service = Service(tmp_path / "feedback", max_queue=4)
+    service = Service(tmp_path / "events", max_queue=4)
     service.put("default", retriever)
     retriever.nearest = wait
     service.leave, service.began = leave, began

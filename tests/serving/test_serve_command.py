@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import httpx
+import polars as pl
 import pytest
 from running import COMMAND, Running
 
@@ -43,8 +44,8 @@ def test_serves_until_it_is_told_to_end_and_leaves_nothing(tiny_bundle, tmp_path
 
             told = {"request_id": answer["request_id"], "event": "click", "item_id": answer["items"][0]["item_id"]}
             assert client.post("/v1/feedback", json=told).status_code == 202
-            (file,) = (tmp_path / "feedback").iterdir()
-            assert json.loads(file.read_text()).items() >= told.items()
+            (segment,) = (tmp_path / "events" / ".wal").glob("*.wal")
+            assert told["item_id"].encode() in segment.read_bytes()
 
             assert "search" in client.get("/").text
             status = client.get("/v1/status").json()
@@ -58,6 +59,8 @@ def test_serves_until_it_is_told_to_end_and_leaves_nothing(tiny_bundle, tmp_path
         left = server.end(signal.SIGINT)
     assert server.process.returncode == 0, server.log.read_text()
     assert not left
+    (row,) = pl.read_parquet(tmp_path / "events" / "interactions").to_dicts()
+    assert (row["query"], row["item_id"], row["request_id"]) == ("red shoes", told["item_id"], told["request_id"])
     processes.require_free("127.0.0.1", server.port)
     log = server.log.read_text()
     assert f"{server.url}/docs" in log

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b, sha256
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -94,6 +94,7 @@ class Plan:
             for one in self.experiments.values()
             if one.status != "draft" and one.name in parts
         ]
+        self._tested: dict[Chosen, Chosen] = {}
         self._overrides = {
             (name, arm.name): Chosen(one, (arm,), override=True)
             for name, one in self.experiments.items()
@@ -126,6 +127,14 @@ class Plan:
             if chosen is not None:
                 found.append(chosen)
         return tuple(found)
+
+    def tested(self, chosen: Chosen) -> Chosen:
+        """The same as a tester's, who wants to see what is chosen and not to count."""
+        if not chosen.counts or chosen.override:
+            return chosen
+        if chosen not in self._tested:
+            self._tested[chosen] = replace(chosen, override=True)
+        return self._tested[chosen]
 
     def override(self, experiment: str, arm: str) -> Chosen:
         """An arm that a tester asks for, of any experiment, a draft too. Errors: KeyError."""

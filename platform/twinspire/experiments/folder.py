@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twinspire.errors import ConfigError, EnvironmentProblem
+from twinspire.errors import EnvironmentProblem, ExperimentError
 from twinspire.experiments.assign import clashes
 from twinspire.experiments.spec import read_experiment
 
@@ -54,7 +54,7 @@ class ExperimentFolder:
         for file in files:
             try:
                 experiments[file.name] = read_experiment(file)
-            except ConfigError as error:
+            except ExperimentError as error:
                 refused[file.name] = str(error)
                 if file.name in before:
                     experiments[file.name] = before[file.name]

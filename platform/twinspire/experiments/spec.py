@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
 
-from twinspire.errors import ConfigError
+from twinspire.errors import ExperimentError
 from twinspire.index.variation import Variation
 
 if TYPE_CHECKING:
@@ -126,32 +126,32 @@ class Experiment(_Declared):
         return frozenset().union(*(arm.changes for arm in self.arms))
 
     def arm(self, name: str) -> Arm:
-        """The arm of that name. Errors: ConfigError."""
+        """The arm of that name. Errors: ExperimentError."""
         for arm in self.arms:
             if arm.name == name:
                 return arm
-        raise ConfigError(f"{self.name} has no arm {name!r}; it has {', '.join(arm.name for arm in self.arms)}")
+        raise ExperimentError(f"{self.name} has no arm {name!r}; it has {', '.join(arm.name for arm in self.arms)}")
 
 
 def read_experiment(path: Path) -> Experiment:
     """Read one file. A bundle's relative folder is relative to the file's.
 
-    Errors: ConfigError, one line that names the file and the key.
+    Errors: ExperimentError, one line that names the file and the key.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'no UTF-8'}") from None
+        raise ExperimentError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'no UTF-8'}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: not YAML ({getattr(error, 'problem', None) or 'malformed'})") from None
+        raise ExperimentError(f"{path}{where}: not YAML ({getattr(error, 'problem', None) or 'malformed'})") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold an experiment's keys: name, arms, ...")
+        raise ExperimentError(f"{path}: must hold an experiment's keys: name, arms, ...")
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first(error)}") from None
+        raise ExperimentError(f"{path}: {_first(error)}") from None
     arms = tuple(arm.model_copy(update={"bundle": _address(arm.bundle, path.parent)}) for arm in experiment.arms)
     return experiment.model_copy(update={"arms": arms})
 
