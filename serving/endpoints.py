@@ -58,8 +58,8 @@ ARM_HEADER = HEADER.encode()
 OVERRIDE = {
     "name": HEADER,
     "in": "header",
-    "description": "For testers: EXPERIMENT=ARM lets that arm answer, several between commas; * changes nothing. Both are "
-    "kept as overrides, which no report counts.",
+    "description": "For testers: EXPERIMENT=ARM lets that arm answer, several between commas; * changes nothing. "
+    "Both are kept as overrides, which no report counts.",
     "schema": {"type": "string"},
 }
 

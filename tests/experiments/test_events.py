@@ -178,7 +178,7 @@ def test_a_full_disk_keeps_all_of_a_group_or_nothing(tmp_path):
         journal.append([row("x")], sync=True)
     journal.append(map(row, "bc"), sync=True)
     journal.rotate()
-    with no_file_beyond(100), pytest.raises(OSError, match="File too large|too large"):
+    with no_file_beyond(100), pytest.raises(OSError, match="File too large"):
         Compactor(tmp_path).run()
     assert not list(tmp_path.glob("*/.*.new"))
     Compactor(tmp_path).run()

@@ -1,4 +1,4 @@
-"""Outcomes over HTTP: on disk when they are accepted, all of a request or none, each once, as the training log has them."""
+"""Outcomes over HTTP: on disk when they are accepted, all of a request or none, each once, as the log has them."""
 
 import asyncio
 import json

@@ -268,3 +268,10 @@ def test_experiments_at_the_start_and_over_http(hybrid_bundle, tmp_path):
     assert (refused.status_code, refused.json()["field"]) == (422, "x-twinspire-arm")
     assert list(made.status()["refused"]) == ["bad.yaml"]
     made.service.close()
+
+
+def test_a_tester_may_see_what_is_chosen_without_being_counted(split):
+    split.declare(WORDS)
+    for user in USERS[:10]:
+        assert split.search(user=user, override=b"*")["experiments"] == split.search(user=user)["experiments"]
+    assert sorted(split.exposures()["override"]) == [False] * 10 + [True] * 10

@@ -22,6 +22,8 @@ COMMANDS = {
     "search": "Answer a table of queries from a bundle.",
     "score": "Score a table of query-item pairs with a bundle.",
     "serve": "Serve a bundle over HTTP.",
+    "events": "Count what servers have kept, and recover what killed ones left.",
+    "events": "Count what servers have kept, and recover what killed ones left.",
     "registry": "Register bundles with MLflow and list them.",
 }
 
