@@ -17,7 +17,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import polars as pl
@@ -30,8 +30,16 @@ from benchmarks.over_http.__main__ import SETTLE_S
 from benchmarks.over_http.client import Figures, load, require_wrk
 from benchmarks.over_http.servers import running
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 WITHOUT, COUNTED, CUT = "twinspire", "split one bundle", "split two bundles"
 SYSTEMS = (WITHOUT, COUNTED, CUT)
+MEASURES: dict[str, Callable[[Figures], float]] = {
+    "queries a second": lambda one: one.per_second,
+    "p50": lambda one: one.p50_ms,
+    "p99": lambda one: one.p99_ms,
+}
 SESSIONS = 997  # of the requests, in turn
 
 
@@ -115,11 +123,7 @@ def main(workdir: Path, items: int, rounds: int, seconds: float, concurrency: in
         "ratios": {
             f"{system} / without": {
                 name: report.spread([of(a) / of(b) for a, b in zip(measured[system], measured[WITHOUT], strict=True)])
-                for name, of in (
-                    ("queries a second", lambda one: one.per_second),
-                    ("p50", lambda one: one.p50_ms),
-                    ("p99", lambda one: one.p99_ms),
-                )
+                for name, of in MEASURES.items()
             }
             for system in (COUNTED, CUT)
         },

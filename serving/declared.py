@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serving.versions import DEFAULT_ARM
-from twinspire.errors import BundleError, EnvironmentProblem, RequestError
+from twinspire.errors import BundleError, EnvironmentProblem
 from twinspire.experiments.assign import Plan, clashes
 from twinspire.experiments.folder import Declared
 
@@ -50,7 +50,8 @@ class Declarations:
         """Run what can run, now that what could be loaded is; `reasons` say, by address, why a bundle could not be."""
         if self._folder is None:
             return
-        keys = {wanted.bundle: arm for arm, wanted in sorted(arms.items(), key=lambda one: one[0] != DEFAULT_ARM)[::-1]}
+        keys = {wanted.bundle: arm for arm, wanted in arms.items()}
+        keys |= {wanted.bundle: arm for arm, wanted in arms.items() if arm == DEFAULT_ARM}
         refused = dict(self._declared.refused)
         running: dict[str, Experiment] = {}
         for file, declared in self._declared.experiments.items():
@@ -80,10 +81,11 @@ class Declarations:
             version = self._service.versions.current.get(key)
             if version is None:
                 return f"arm {arm.name}: {reasons.get(arm.bundle or '', 'its bundle is not loaded')}"
+            known = arm.parameters in version.variations
             try:
                 varied = version.varied(arm.parameters)
-            except (BundleError, RequestError) as error:
+            except BundleError as error:
                 return f"arm {arm.name}: {error}"
-            if varied is not version and varied.fresh:
+            if varied is not version and not known:
                 self._service.warm_up(varied)
         return None

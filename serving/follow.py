@@ -16,6 +16,8 @@ from serving.wanted import Wanted
 from twinspire.errors import EnvironmentProblem, RequestError, TwinspireError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from serving.service import Service
     from serving.sources import Sources
     from serving.wanted import ArmsFile
@@ -82,7 +84,7 @@ class Follower:
                 self.unreachable[arm] = f"{error}; serving {address}, fetched from there last"
             self._take(arm, address, key)
         self._experiments.read()
-        self._follow_all()
+        self._follow_all(but=set(self._service.versions.current))
 
     def start(self) -> None:
         """Follow from now on."""
@@ -104,14 +106,16 @@ class Follower:
         self._experiments.read()
         self._follow_all()
 
-    def _follow_all(self) -> None:
+    def _follow_all(self, but: Collection[str] = ()) -> None:
+        """Every arm that is wanted, and then the experiments; `but` those arms."""
         arms = self._wanted()
         for arm in set(self._service.versions.current) - set(arms):
             self._service.versions.drop(arm)
             self.refused.pop(arm, None)
             self.unreachable.pop(arm, None)
         for arm, wanted in arms.items():
-            self._follow(arm, wanted)
+            if arm not in but:
+                self._follow(arm, wanted)
         reasons = {
             wanted.bundle: self.refused[arm].reason if arm in self.refused else self.unreachable[arm]
             for arm, wanted in arms.items()

@@ -145,15 +145,16 @@ class Service:
     ) -> bytes:
         """One answer of two arms."""
         failure: BaseException | None = None
-        items, understood, kept, results = b"[]", b"", b"", 0
+        items, understood = b"[]", b""
+        kept: dict[str, Any] = {"items": []}
         first, second = await asyncio.gather(*both, return_exceptions=True)
         if isinstance(first, BaseException) or isinstance(second, BaseException):
             failure = first if isinstance(first, BaseException) else second  # type: ignore[assignment]
         else:
-            items, understood, kept, results = draft(first, second, k, choice.seed)
+            items, understood, kept = draft(first, second, k, choice.seed)
         took_ms = (time.perf_counter() - queued) * 1000
         if choice.exposed is not None:
-            rows = choice.exposed.rows(choice.version, results, took_ms, _status(failure), kept)
+            rows = choice.exposed.rows(choice.version, len(kept["items"]), took_ms, _status(failure), kept)
             await asyncio.to_thread(self.events.expose, rows)
             self.splitter.count(choice.exposed)
         if failure is not None:

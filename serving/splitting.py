@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HEADER = "x-twinspire-arm"
 AS_CHOSEN = b"*"  # in place of an arm: as without the header, but marked as a tester's
 NOBODY: Mapping[str, str | float] = {}
+NOTHING: Mapping[str, Any] = {}
 _NO_UNIT = b',"experiments":{},"outside_experiments":"the request names neither user_id nor session_id"'
 
 
@@ -50,28 +51,39 @@ class Choice(NamedTuple):
 
 
 class Exposed(NamedTuple):
-    """A request that counts in experiments: each row has its own start, the rest is the same in all."""
+    """A request that counts in experiments."""
 
     chosen: tuple[Chosen, ...]
-    starts: tuple[bytes, ...]
     request_id: str
     query: str
     user: str | None
     session: str | None
 
-    def rows(self, version: Version, results: int, took_ms: float, status: int, drafted: bytes = b"") -> list[bytes]:
-        """A row of `exposures` for each experiment; `drafted` are columns of an interleaved answer."""
-        user, session = orjson.dumps(self.user), orjson.dumps(self.session)
-        shared = b'"timestamp":%d,"request_id":"%s","user_id":%s,"session_id":%s,"query":%s,' % (
-            time.time_ns() // 1000, self.request_id.encode(), user, session, orjson.dumps(self.query),
-        )  # fmt: skip
-        shared += b'"results":%d,"took_ms":%.3f,"status":%d,"model_version":%s%s}' % (
-            results, took_ms, status, version.quoted, drafted,
-        )  # fmt: skip
-        units = (user if one.experiment.unit == "user" else session for one in self.chosen)
+    def rows(
+        self, version: Version, results: int, took_ms: float, status: int, drafted: Mapping[str, Any] = NOTHING
+    ) -> list[bytes]:
+        """A row of `exposures` for each experiment; `drafted` are the further columns of an interleaved answer."""
+        now, model = time.time_ns() // 1000, version.model["version"]
         return [
-            b'%s"unit_id":%s,%s' % (start, b'""' if unit == b"null" else unit, shared)
-            for start, unit in zip(self.starts, units, strict=True)
+            orjson.dumps(
+                {
+                    "timestamp": now,
+                    "request_id": self.request_id,
+                    "experiment": one.experiment.name,
+                    "arm": one.label,
+                    "unit_id": (self.user if one.experiment.unit == "user" else self.session) or "",
+                    "user_id": self.user,
+                    "session_id": self.session,
+                    "query": self.query,
+                    "results": results,
+                    "took_ms": took_ms,
+                    "status": status,
+                    "model_version": model,
+                    "override": one.override,
+                    **drafted,
+                }
+            )
+            for one in self.chosen
         ]
 
 
@@ -81,10 +93,6 @@ class _Cell:
     def __init__(self, chosen: tuple[Chosen, ...], keys: Mapping[str, str]) -> None:
         self.counted = tuple(one for one in chosen if one.counts)
         self.told = b',"experiments":' + orjson.dumps({one.experiment.name: one.label for one in self.counted})
-        self.starts = tuple(
-            orjson.dumps({"experiment": one.experiment.name, "arm": one.label, "override": one.override})[:-1] + b","
-            for one in self.counted
-        )
         drafting = next((one for one in chosen if len(one.arms) > 1), None)
         self.salt = drafting.experiment.salt if drafting else ""
         self.wanted = [
@@ -155,7 +163,7 @@ class Splitter:
             return Choice(self._versions.of(None), b',"experiments":{}')
         exposed = None
         if cell.counted:
-            exposed = Exposed(cell.counted, cell.starts, request_id, asked.query, user, session)
+            exposed = Exposed(cell.counted, request_id, asked.query, user, session)
         if len(versions) == 1:
             return Choice(versions[0], cell.told, exposed)
         # The same for the same search of a unit, in every replica: a shopper who comes back sees the same list.
@@ -181,7 +189,8 @@ class Splitter:
 
     def count(self, exposed: Exposed) -> None:
         """Count what has been kept."""
-        self.exposures.update((one.experiment.name, one.label) for one in exposed.chosen)
+        for one in exposed.chosen:
+            self.exposures[one.experiment.name, one.label] += 1
 
     def status(self) -> dict[str, Any]:
         """For /v1/status."""
@@ -210,9 +219,11 @@ class Splitter:
         }
 
 
-def draft(first: bytes, second: bytes, k: int, seed: int) -> tuple[bytes, bytes, bytes, int]:
-    """Two results, as a batch has them, drafted into one: its items, what was understood, the columns of its exposure,
-    and the number of its items. Items have the place of the arm that drafted them as their `team`."""
+def draft(first: bytes, second: bytes, k: int, seed: int) -> tuple[bytes, bytes, dict[str, Any]]:
+    """Two results, as a batch has them, drafted into one: its items, what was understood, the columns of its exposure.
+
+    Items have the place of the arm that drafted them as their `team`.
+    """
     found = [orjson.loads(first), orjson.loads(second)]
     numbers: dict[str, int] = {}
     ranked = [[numbers.setdefault(item["item_id"], len(numbers)) for item in one["items"]] for one in found]
@@ -220,8 +231,4 @@ def draft(first: bytes, second: bytes, k: int, seed: int) -> tuple[bytes, bytes,
     by_number = [dict(zip(rows, one["items"], strict=True)) for rows, one in zip(ranked, found, strict=True)]
     shown = [by_number[team][item] | {"team": team} for item, team in zip(items, teams, strict=True)]
     understood = b',"understood":' + orjson.dumps(found[0]["understood"]) if "understood" in found[0] else b""
-    kept = b',"items":%s,"teams":%s' % (
-        orjson.dumps([item["item_id"] for item in shown]),
-        orjson.dumps([int(team) for team in teams]),
-    )
-    return orjson.dumps(shown), understood, kept, len(shown)
+    return orjson.dumps(shown), understood, {"items": [item["item_id"] for item in shown], "teams": teams}

@@ -86,7 +86,6 @@ class Version:
         known = {
             "model": model,
             "middle": b'","arm":%s,"model":%s' % (orjson.dumps(self.arm), orjson.dumps(model)),
-            "quoted": orjson.dumps(model["version"]),
             "encoder": ItemEncoder(self.bundle.item_ids),
             "samples": self.bundle.shoppers(MOST_SHOPPERS),
             "label": self.arm,
@@ -96,17 +95,11 @@ class Version:
 
     model: dict[str, str] = field(init=False)
     middle: bytes = field(init=False)  # of an answer, behind its id
-    quoted: bytes = field(init=False)  # the model's version as JSON
     encoder: ItemEncoder = field(init=False)
     metrics: Metrics = field(init=False, default_factory=Metrics)
     samples: list[Shopper] = field(init=False)
     label: str = field(init=False)  # for metrics
     variations: dict[Variation, Version] = field(init=False, default_factory=dict)
-
-    @property
-    def fresh(self) -> bool:
-        """Whether nothing has been answered yet."""
-        return self.metrics.sizes.read()[0][-1] == 0
 
     def varied(self, variation: Variation) -> Version:
         """This version with another ranking, over the same memory, measured for itself.

@@ -18,7 +18,7 @@ def row(event_id: str) -> bytes:
     return orjson.dumps(
         {
             "timestamp": 1_760_000_000_000_000, "query": "red mug", "item_id": "i1", "user_id": "u1",
-            "session_id": None, "event": "purchase", "position": 1, "event_id": event_id, "request_id": None, "value": 1.0,
+            "event": "purchase", "position": 1, "event_id": event_id, "value": 1.0,
         }
     )  # fmt: skip
 

@@ -23,7 +23,6 @@ COMMANDS = {
     "score": "Score a table of query-item pairs with a bundle.",
     "serve": "Serve a bundle over HTTP.",
     "events": "Count what servers have kept, and recover what killed ones left.",
-    "events": "Count what servers have kept, and recover what killed ones left.",
     "registry": "Register bundles with MLflow and list them.",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b, sha256
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -47,10 +47,10 @@ class Chosen:
     counts: bool = True
     override: bool = False
 
-    @property
-    def label(self) -> str:
-        """The arm's name; of an interleaved answer `interleaved`."""
-        return self.arms[0].name if len(self.arms) == 1 else "interleaved"
+    label: str = field(init=False)  # the arm's name; of an interleaved answer `interleaved`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.arms[0].name if len(self.arms) == 1 else "interleaved")
 
 
 class _Compiled:
