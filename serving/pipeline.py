@@ -7,6 +7,9 @@ all the Python, and the thread only what is long and needs no GIL.
 There is no artificial delay: while one batch is at work the next one gathers. At low load a batch is one job. Under
 load it is half of the jobs that there are, so that while one half is at work the answers of the other are sent and
 its successors read; with whole batches, loop and thread would wait for each other in turn.
+
+Jobs of different kinds, which cannot be done in one call, are not put into one batch: of two kinds, a batch of either
+then costs as much as without the other. The job that has waited longest says which kind is next.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ class Pipeline(Generic[Job, Prepared, Answer]):
 
     `prepare` runs in the event loop on the jobs of a batch, and should take a millisecond at most. `handle` runs in
     the one thread on the jobs and what `prepare` gave, and gives one answer, or one exception to raise, for each job.
-    If either raises, every job of the batch gets that exception. Jobs come from one event loop at a time.
+    If either raises, every job of the batch gets that exception. All jobs of a batch have the same `kind`. Jobs come
+    from one event loop at a time.
     """
 
     def __init__(
@@ -44,8 +48,9 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         *,
         max_batch: int,
         name: str,
+        kind: Callable[[Job], object] = lambda job: None,
     ) -> None:
-        self._prepare, self._handle, self._max_batch = prepare, handle, max_batch
+        self._prepare, self._handle, self._max_batch, self._kind = prepare, handle, max_batch, kind
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[tuple[Job, asyncio.Future[Answer]]] = []
         self._busy = False  # a batch is at work, or about to be
@@ -81,8 +86,8 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         self._busy = bool(self._waiting)
         if not self._waiting:
             return
-        self._last = min((len(self._waiting) + self._last + 1) // 2, self._max_batch)
-        batch, self._waiting = self._waiting[: self._last], self._waiting[self._last :]
+        batch = self._take(min((len(self._waiting) + self._last + 1) // 2, self._max_batch))
+        self._last = len(batch)
         jobs, futures = [job for job, _ in batch], [future for _, future in batch]
         try:
             prepared = self._prepare(jobs)
@@ -91,6 +96,21 @@ class Pipeline(Generic[Job, Prepared, Answer]):
             self._start()
         else:
             self._queue.put((jobs, prepared, futures))
+
+    def _take(self, most: int) -> list[tuple[Job, asyncio.Future[Answer]]]:
+        """Up to so many of those that wait, of the kind that the first has; the others go on waiting in their order."""
+        kind = self._kind(self._waiting[0][0])
+        batch, others = [], []
+        for place, one in enumerate(self._waiting):
+            if self._kind(one[0]) is kind:
+                batch.append(one)
+                if len(batch) == most:
+                    others += self._waiting[place + 1 :]
+                    break
+            else:
+                others.append(one)
+        self._waiting = others
+        return batch
 
     def _run(self) -> None:
         while (given := self._queue.get()) is not None:

@@ -96,7 +96,7 @@ class Service:
         self._closed = False
         self._max_batch, self._max_queue = max_batch, max_queue
         self._pipeline: Pipeline[SearchJob, list[Embedded], bytes] = Pipeline(
-            self._prepare, self._answer, max_batch=max_batch, name="search"
+            self._prepare, self._answer, max_batch=max_batch, name="search", kind=lambda job: job.version
         )
 
     @property

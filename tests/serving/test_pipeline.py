@@ -18,8 +18,8 @@ def given(jobs, prepared):
 def pipeline():
     made = []
 
-    def make(prepare=tens, handle=given, max_batch=64):
-        made.append(Pipeline(prepare, handle, max_batch=max_batch, name="test"))
+    def make(prepare=tens, handle=given, max_batch=64, **options):
+        made.append(Pipeline(prepare, handle, max_batch=max_batch, name="test", **options))
         return made[-1]
 
     yield make
@@ -138,3 +138,26 @@ def test_jobs_of_a_loop_that_has_closed_are_dropped_and_the_next_loop_is_served(
         return await worker.submit(3)
 
     assert asyncio.run(main()) == 30
+
+
+def test_a_batch_holds_one_kind_and_the_longest_wait_says_which(pipeline):
+    entered, leave, seen = threading.Event(), threading.Event(), []
+
+    def handle(jobs, prepared):
+        seen.append(list(jobs))
+        entered.set()
+        leave.wait(10)
+        return prepared
+
+    kinds = "even", "odd"
+    worker = pipeline(handle=handle, max_batch=4, kind=lambda job: kinds[job % 2])
+
+    async def main():
+        first = worker.submit(0)
+        await asyncio.to_thread(entered.wait, 10)
+        rest = [worker.submit(job) for job in (1, 3, 2, 5, 4, 7, 9, 11)]
+        leave.set()
+        return [await first, *await asyncio.gather(*rest)]
+
+    assert asyncio.run(main()) == tens([0, 1, 3, 2, 5, 4, 7, 9, 11])
+    assert seen == [[0], [1, 3, 5, 7], [2, 4], [9, 11]]
