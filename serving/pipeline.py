@@ -86,7 +86,7 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         self._busy = bool(self._waiting)
         if not self._waiting:
             return
-        batch = self._take(min((len(self._waiting) + self._last + 1) // 2, self._max_batch))
+        batch = self._take()
         self._last = len(batch)
         jobs, futures = [job for job, _ in batch], [future for _, future in batch]
         try:
@@ -97,19 +97,17 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         else:
             self._queue.put((jobs, prepared, futures))
 
-    def _take(self, most: int) -> list[tuple[Job, asyncio.Future[Answer]]]:
-        """Up to so many of those that wait, of the kind that the first has; the others go on waiting in their order."""
+    def _take(self) -> list[tuple[Job, asyncio.Future[Answer]]]:
+        """The next batch: half of the jobs that there are; where some of another kind wait too, all of this kind."""
         kind = self._kind(self._waiting[0][0])
-        batch, others = [], []
-        for place, one in enumerate(self._waiting):
-            if self._kind(one[0]) is kind:
-                batch.append(one)
-                if len(batch) == most:
-                    others += self._waiting[place + 1 :]
-                    break
-            else:
-                others.append(one)
-        self._waiting = others
+        alike = [place for place, (job, _) in enumerate(self._waiting) if self._kind(job) is kind]
+        if len(alike) == len(self._waiting):
+            most = min((len(alike) + self._last + 1) // 2, self._max_batch)
+            batch, self._waiting = self._waiting[:most], self._waiting[most:]
+            return batch
+        taken = set(alike[: self._max_batch])
+        batch = [self._waiting[place] for place in alike[: self._max_batch]]
+        self._waiting = [one for place, one in enumerate(self._waiting) if place not in taken]
         return batch
 
     def _run(self) -> None:

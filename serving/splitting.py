@@ -41,13 +41,7 @@ class Choice(NamedTuple):
     exposed: Exposed | None = None
     second: Version | None = None
     seed: int = 0
-
-    @property
-    def label(self) -> str:
-        """For the log of requests."""
-        if self.exposed is None:
-            return self.version.arm
-        return ",".join(f"{one.experiment.name}={one.label}" for one in self.exposed.chosen)
+    label: str = DEFAULT_ARM  # for the log of requests
 
 
 class Exposed(NamedTuple):
@@ -93,6 +87,7 @@ class _Cell:
     def __init__(self, chosen: tuple[Chosen, ...], keys: Mapping[str, str]) -> None:
         self.counted = tuple(one for one in chosen if one.counts)
         self.told = b',"experiments":' + orjson.dumps({one.experiment.name: one.label for one in self.counted})
+        self.label = ",".join(f"{one.experiment.name}={one.label}" for one in self.counted) or DEFAULT_ARM
         drafting = next((one for one in chosen if len(one.arms) > 1), None)
         self.salt = drafting.experiment.salt if drafting else ""
         self.wanted = [
@@ -143,7 +138,7 @@ class Splitter:
         """
         plan = self.plan
         if arm is not None or not (plan.live or override):
-            return Choice(self._versions.of(arm))
+            return Choice(self._versions.of(arm), label=arm or DEFAULT_ARM)
         user = session = None
         profile = NOBODY
         if asked.user is not None:
@@ -165,10 +160,10 @@ class Splitter:
         if cell.counted:
             exposed = Exposed(cell.counted, request_id, asked.query, user, session)
         if len(versions) == 1:
-            return Choice(versions[0], cell.told, exposed)
+            return Choice(versions[0], cell.told, exposed, label=cell.label)
         # The same for the same search of a unit, in every replica: a shopper who comes back sees the same list.
         seed = int(positions(f"draft\0{cell.salt}", f"{user}\0{session}\0{asked.query}")[0] * 2**53)
-        return Choice(versions[0], cell.told, exposed, versions[1], seed)
+        return Choice(versions[0], cell.told, exposed, versions[1], seed, cell.label)
 
     def _overridden(self, chosen: tuple[Chosen, ...], header: bytes) -> tuple[Chosen, ...]:
         if header == AS_CHOSEN:
