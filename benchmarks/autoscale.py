@@ -164,7 +164,7 @@ def main(workdir: Path, items: int) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
     with tempfile.TemporaryDirectory() as scratch:
         options = Options(
-            str(bundle), port=processes.free_port(), max_replicas=2, feedback_dir=scratch,
+            str(bundle), port=processes.free_port(), max_replicas=2, events_dir=scratch,
             upscale_s=UPSCALE_S, downscale_s=DOWNSCALE_S,
         )  # fmt: skip
         with Server(options, say=console.print) as server:
