@@ -143,6 +143,16 @@ class BatchRequest(Incoming):
     arm: Identifier | None = Field(None, description="The arm that answers; left out, the server's choice.")
 
 
+AN_EVENT: dict[str, Any] = {
+    "event_id": "b2c1-7",
+    "request_id": "8f14e45f",
+    "event": "purchase",
+    "item_id": "i7",
+    "query": "red running shoes",
+    "user_id": "u42",
+    "position": 3,
+    "value": 59.9,
+}
 Kept = Annotated[Identifier, AfterValidator(_visible)]  # stands in the log that trains
 
 
@@ -153,14 +163,7 @@ class Feedback(Incoming):
     left out where this replica has answered the search of `request_id` lately; with several replicas, give them.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "event_id": "b2c1-7", "request_id": "8f14e45f", "event": "purchase", "item_id": "i7",
-                "query": "red running shoes", "user_id": "u42", "position": 3, "value": 59.9,
-            }
-        }
-    )  # fmt: skip
+    model_config = ConfigDict(json_schema_extra={"example": AN_EVENT})
 
     request_id: Identifier | None = Field(None, description="Of the search that it follows, where there was one.")
     event: Literal["click", "cart", "purchase"]
@@ -184,6 +187,8 @@ class Events(Incoming):
 
 class FeedbackRequest(RootModel[Feedback | Events]):
     """One event, or several as `events`."""
+
+    model_config = ConfigDict(json_schema_extra={"example": AN_EVENT})
 
 
 class Load(Incoming):
