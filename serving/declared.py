@@ -70,10 +70,7 @@ class Declarations:
             del running[files[place]]
         self.refused = refused
         self._running = running
-        plan = Plan(running.values())
-        splitter = self._service.splitter
-        if plan.fingerprint != splitter.plan.fingerprint or keys != splitter.keys:
-            splitter.follow(plan, keys)
+        self._service.splitter.follow(Plan(running.values()), keys)
 
     def _why_not(self, one: Experiment, keys: Mapping[str, str], reasons: Mapping[str, str]) -> str | None:
         for arm in one.arms:

@@ -94,7 +94,6 @@ class _Cell:
             self._wanted([one.arms[min(side, len(one.arms) - 1)] for one in chosen], keys)
             for side in range(2 if drafting else 1)
         ]
-
         self._found: tuple[list[Version], list[Version]] = [], []
 
     def versions(self, versions: Versions) -> list[Version]:
@@ -116,27 +115,41 @@ class _Cell:
         return key, Variation(**changes)
 
 
+class _Split(NamedTuple):
+    """A plan, the versions' arms by their bundles' addresses, and the combinations that have come up."""
+
+    plan: Plan
+    keys: Mapping[str, str]
+    cells: dict[tuple[Chosen, ...], _Cell]
+
+
 class Splitter:
-    """The plan of a server's experiments on the versions that it has. Its plan is replaced as a whole."""
+    """The plan of a server's experiments on the versions that it has. What a request reads is replaced as a whole."""
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
-        self.plan = Plan()
+        self._split = _Split(Plan(), {}, {})
         self.exposures: Counter[tuple[str, str]] = Counter()  # by experiment and arm
-        self.keys: Mapping[str, str] = {}
-        self._cells: dict[tuple[Chosen, ...], _Cell] = {}
+
+    @property
+    def plan(self) -> Plan:
+        """What traffic is split by now."""
+        return self._split.plan
 
     def follow(self, plan: Plan, keys: Mapping[str, str]) -> None:
-        """Split by another plan from the next request on. `keys` are the versions' arms by their bundles' addresses."""
-        self.keys, self._cells = keys, {}
-        self.plan = plan
+        """Split by a plan from the next request on, from any thread; nothing changes where it is the same.
+
+        `keys` are the versions' arms by their bundles' addresses.
+        """
+        if plan.fingerprint != self._split.plan.fingerprint or keys != self._split.keys:
+            self._split = _Split(plan, keys, {})
 
     def choose(self, asked: Question, arm: str | None, request_id: str = "", override: bytes | None = None) -> Choice:
         """Which version answers. A request that names a server's arm is in no experiment.
 
         Errors: RequestError for an arm that there is not, the header's too.
         """
-        plan = self.plan
+        plan, keys, cells = self._split
         if arm is not None or not (plan.live or override):
             return Choice(self._versions.of(arm), label=arm or DEFAULT_ARM)
         user = session = None
@@ -146,12 +159,12 @@ class Splitter:
             profile = asked.user.profile or NOBODY
         chosen = plan.assign(user, session, profile, time.time())
         if override:
-            chosen = self._overridden(chosen, override)
+            chosen = _overridden(plan, chosen, override)
         elif user is None and session is None:
             return Choice(self._versions.of(None), _NO_UNIT)
-        cell = self._cells.get(chosen)
+        cell = cells.get(chosen)
         if cell is None:
-            cell = self._cells[chosen] = _Cell(chosen, self.keys)
+            cell = cells[chosen] = _Cell(chosen, keys)
         try:
             versions = cell.versions(self._versions)
         except (BundleError, RequestError):  # dropped or replaced since: the next plan will say so
@@ -164,23 +177,6 @@ class Splitter:
         # The same for the same search of a unit, in every replica: a shopper who comes back sees the same list.
         seed = int(positions(f"draft\0{cell.salt}", f"{user}\0{session}\0{asked.query}")[0] * 2**53)
         return Choice(versions[0], cell.told, exposed, versions[1], seed, cell.label)
-
-    def _overridden(self, chosen: tuple[Chosen, ...], header: bytes) -> tuple[Chosen, ...]:
-        if header == AS_CHOSEN:
-            return tuple(self.plan.tested(one) for one in chosen)
-        asked = []
-        for one in header.decode("latin-1").split(","):
-            experiment, _, arm = one.strip().partition("=")
-            try:
-                asked.append(self.plan.override(experiment, arm))
-            except KeyError:
-                raise RequestError(HEADER, f"{one.strip()[:200]!r} names no arm; write {self._known()}") from None
-        names = {one.experiment.name for one in asked}
-        return (*(one for one in chosen if one.experiment.name not in names), *asked)
-
-    def _known(self) -> str:
-        some = [f"{name}={arm.name}" for name, one in self.plan.experiments.items() for arm in one.arms][:8]
-        return f"EXPERIMENT=ARM, such as {', '.join(some)}" if some else "nothing: this server has no experiments"
 
     def count(self, exposed: Exposed) -> None:
         """Count what has been kept."""
@@ -212,6 +208,26 @@ class Splitter:
                 for name, one in self.plan.experiments.items()
             },
         }
+
+
+def _overridden(plan: Plan, chosen: tuple[Chosen, ...], header: bytes) -> tuple[Chosen, ...]:
+    """What a tester asks for in place of what was chosen. Errors: RequestError for an arm that there is not."""
+    if header == AS_CHOSEN:
+        return tuple(plan.tested(one) for one in chosen)
+    asked = []
+    for one in header.decode("latin-1").split(","):
+        experiment, _, arm = one.strip().partition("=")
+        try:
+            asked.append(plan.override(experiment, arm))
+        except KeyError:
+            raise RequestError(HEADER, f"{one.strip()[:200]!r} names no arm; write {_known(plan)}") from None
+    names = {one.experiment.name for one in asked}
+    return (*(one for one in chosen if one.experiment.name not in names), *asked)
+
+
+def _known(plan: Plan) -> str:
+    some = [f"{name}={arm.name}" for name, one in plan.experiments.items() for arm in one.arms][:8]
+    return f"EXPERIMENT=ARM, such as {', '.join(some)}" if some else "nothing: this server has no experiments"
 
 
 def draft(first: bytes, second: bytes, k: int, seed: int) -> tuple[bytes, bytes, dict[str, Any]]:
