@@ -102,7 +102,9 @@ class SearchDeployment:
 
     def __del__(self) -> None:
         """Serve calls it when a replica ends: what is kept of events becomes parts."""
-        self._service.close()
+        service = getattr(self, "_service", None)  # None where it could not be made
+        if service is not None:
+            service.close()
 
     def __serve_build_asgi_app__(self) -> "Application":
         return self._app

@@ -15,6 +15,7 @@ from running import COMMAND, Running
 
 from twinspire import processes
 from twinspire.bundle import Bundle
+from twinspire.experiments.compact import Compactor
 from twinspire.features.query import Query
 
 pytestmark = pytest.mark.ray
@@ -59,6 +60,7 @@ def test_serves_until_it_is_told_to_end_and_leaves_nothing(tiny_bundle, tmp_path
         left = server.end(signal.SIGINT)
     assert server.process.returncode == 0, server.log.read_text()
     assert not left
+    Compactor(tmp_path / "events").run()
     (row,) = pl.read_parquet(tmp_path / "events" / "interactions").to_dicts()
     assert (row["query"], row["item_id"], row["request_id"]) == ("red shoes", told["item_id"], told["request_id"])
     processes.require_free("127.0.0.1", server.port)
