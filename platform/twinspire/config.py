@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinspire.errors import ConfigError
+from twinspire.evaluation.gates import GateConfig
 from twinspire.features.log import LogConfig
 from twinspire.features.spec import FeatureConfig
 from twinspire.features.supervision import SupervisionConfig
@@ -43,6 +44,7 @@ class Config(BaseModel):
     training: TrainingConfig = TrainingConfig()
     index: IndexConfig = IndexConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
+    gates: GateConfig = Field(GateConfig(), exclude=True)  # of a promotion: another limit makes no other fit
 
     def sized(self, items: int) -> Config:
         """The config with a dimension for a catalogue of this size, where `model.dim` was not set."""
