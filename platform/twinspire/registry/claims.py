@@ -8,18 +8,20 @@ is put back, and it blocks no more. The closed claims stay, as the history of th
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
 
 from twinspire.errors import RegistryError
-from twinspire.mlflow_client import NOT_THERE, THERE_ALREADY
-from twinspire.registry.versions import CLAIMS
+from twinspire.mlflow_client import NOT_THERE, THERE_ALREADY, clear_errors, connect
+from twinspire.registry.versions import CLAIMS, model_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -96,19 +98,40 @@ def aliases(client: MlflowClient, name: str) -> dict[str, int]:
     return {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()}
 
 
-def history(client: MlflowClient, name: str) -> list[dict[str, str]]:
-    """The changes of a model's aliases that were made, newest first: number, action, version, by, reason, ..."""
-    try:
-        found = _claims(client, name, f"name = '{name}{CLAIMS}'")
-    except MlflowException as error:
-        if error.error_code != NOT_THERE:
-            raise
-        return []
-    return [
-        {"number": str(one.version), "at": str(one.creation_timestamp), **one.tags}
-        for one in found
-        if one.tags.get("state") == DONE
-    ]
+@dataclass(frozen=True)
+class Change:
+    """A change of a model's champion that was made: `version` took the place of `before` (empty: of none)."""
+
+    action: str
+    version: int
+    before: str
+    by: str
+    at: datetime
+    reason: str
+
+
+def history(name: str, *, uri: str | None = None) -> list[Change]:
+    """The changes of a model's champion, newest first, at most 200.
+
+    Errors: RegistryError for a name that is not registered; EnvironmentProblem.
+    """
+    client = connect(uri)
+    with clear_errors(client):
+        model_named(client, name)
+        found = _claims(client, f"name = '{name}{CLAIMS}'")
+    return [_change(one) for one in found if one.tags.get("state") == DONE]
+
+
+def _change(one: Any) -> Change:
+    tags = one.tags
+    return Change(
+        action=tags["action"],
+        version=int(tags["version"]),
+        before=tags.get("before_champion", ""),
+        by=tags["by"],
+        at=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
+        reason=tags["reason"],
+    )
 
 
 def _open(client: MlflowClient, name: str, action: str, version: int, reason: str) -> Any:
@@ -137,10 +160,10 @@ def _open(client: MlflowClient, name: str, action: str, version: int, reason: st
 
 def _others(client: MlflowClient, name: str) -> list[Any]:
     where = f"name = '{name}{CLAIMS}' AND tags.state = '{OPEN}'"
-    return _claims(client, name, where)
+    return _claims(client, where)
 
 
-def _claims(client: MlflowClient, name: str, where: str) -> list[Any]:
+def _claims(client: MlflowClient, where: str) -> list[Any]:
     return list(client.search_model_versions(where, order_by=["version_number DESC"], max_results=_LOOKED_AT))
 
 
@@ -170,5 +193,8 @@ def _put_back(client: MlflowClient, name: str, tags: Mapping[str, str]) -> None:
 
 
 def _who() -> str:
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}"
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        user = f"user {os.getuid()}"
     return f"{user} on {socket.gethostname()}, process {os.getpid()}"

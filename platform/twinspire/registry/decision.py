@@ -68,6 +68,7 @@ class Decision(BaseModel):
         against = self.champion or "no champion"
         failed = len(self.refusals)
         told = "every gate passed" if not failed else f"{failed} of {len(self.gates)} gates refused it"
+        told = told if self.gates else "not judged"
         return f"{self.candidate} against {against}: {self.outcome}, {told}"
 
 
@@ -89,7 +90,7 @@ def _tags(decision: Decision, folder: str) -> dict[str, str]:
         "decision_at": decision.at.isoformat(timespec="seconds"),
         "decision_against": decision.champion or "no champion",
         "decision_file": f"{folder}/decision.json",
-        "decision_reasons": "; ".join(decision.refusals) or "every gate passed",
+        "decision_reasons": "; ".join(decision.refusals) or ("every gate passed" if decision.gates else "not judged"),
         "decision_forced": decision.forced or "",
     }
     for gate in decision.gates:
