@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from serving.gate import Gate, open_gate
 from serving.limits import MAX_QUEUE
 from serving.logs import SLOW_MS
+from serving.webhook import read_secret
 from twinspire import cluster, processes
 from twinspire.errors import BundleError, EnvironmentProblem, TwinspireError
 
@@ -35,6 +36,7 @@ NAME = "twinspire"
 PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
 COPIED = ("upscale_s", "downscale_s", "max_batch", "max_queue", "rate_limit", "slow_ms")  # options, as settings
+FILES = ("api_keys", "admin_keys", "webhook_secret", "log_dir")  # options, as absolute paths
 OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
 
 
@@ -60,6 +62,7 @@ class Options:
     rate_limit: float | None = None
     api_keys: str | None = None
     admin_keys: str | None = None
+    webhook_secret: str | None = None
     log_dir: str | None = None
     slow_ms: float = SLOW_MS
 
@@ -194,6 +197,7 @@ class Server:
             in_a_folder = self._load is None and not bundle.startswith("models:/")
             if in_a_folder and not (Path(bundle) / "manifest.json").is_file():
                 raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
+        read_secret(self.options.webhook_secret)
         return open_gate(self.options.api_keys, self.options.admin_keys, self.options.rate_limit)
 
     def _start_ray(self) -> None:
@@ -226,7 +230,7 @@ class Server:
             min_replicas=self.options.replicas,
             max_replicas=max(self.options.replicas, self.options.max_replicas),
             **{name: getattr(self.options, name) for name in COPIED},
-            **{name: _absolute(getattr(self.options, name)) for name in ("api_keys", "admin_keys", "log_dir")},
+            **{name: _absolute(getattr(self.options, name)) for name in FILES},
         )
         try:
             serve.start(http_options={"host": self.options.host, "port": self.options.port})
