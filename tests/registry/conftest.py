@@ -6,6 +6,9 @@ import tiny_shop
 from edited import edit_manifest
 
 from twinspire import registry
+from twinspire.bundle import Bundle
+from twinspire.bundle.canaries import write_canaries
+from twinspire.bundle.manifest import checksums
 from twinspire.mlflow_client import connect
 
 WEEK = ("log.holdout_days=7",)
@@ -43,15 +46,20 @@ def copy_bundle(tiny_bundle, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def plain_week(tiny_dataset: Path) -> Path:
-    """A bundle that has not seen the shop's last week, of vectors alone. Not to be written into."""
-    return tiny_shop.fit_without_ray(tiny_dataset, tiny_dataset.parent / "plain_week", WEEK)
+def hybrid_week(tiny_dataset: Path) -> Path:
+    """A bundle that has not seen the shop's last week. Not to be written into."""
+    return tiny_shop.fit_without_ray(tiny_dataset, tiny_dataset.parent / "hybrid_week", WEEK, lexical=0.3, memory=0.5)
 
 
 @pytest.fixture(scope="session")
-def better_week(tiny_dataset: Path) -> Path:
-    """The same with earlier clicks and words beside the vectors: it finds more."""
-    return tiny_shop.fit_without_ray(tiny_dataset, tiny_dataset.parent / "better_week", WEEK, lexical=0.3, memory=0.5)
+def plain_week(hybrid_week: Path) -> Path:
+    """The same of vectors alone. Not to be written into."""
+    folder = hybrid_week.with_name("plain_week")
+    shutil.copytree(hybrid_week, folder)
+    edit_manifest(folder, name="plain_week", fusion={})
+    write_canaries(Bundle.load(folder), folder)
+    edit_manifest(folder, files=checksums(folder))
+    return folder
 
 
 @pytest.fixture

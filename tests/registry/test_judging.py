@@ -19,13 +19,15 @@ TOLERANT = registry.GateConfig(min_gain=-0.2)
 
 
 @pytest.fixture(scope="module")
-def filled(empty_store, plain_week, better_week, tmp_path_factory):
+def filled(empty_store, plain_week, hybrid_week, tmp_path_factory):
     """A store with two versions of `shop`, the first of vectors alone and champion. To be copied."""
     folder = tmp_path_factory.mktemp("filled")
     shutil.copy(empty_store, folder / "mlflow.db")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    registry.register(plain_week, "shop", uri=uri, alias="champion")
-    registry.register(better_week, "shop", uri=uri, alias="challenger")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        registry.register(plain_week, "shop", alias="champion")
+        registry.register(hybrid_week, "shop", alias="challenger")
     return folder
 
 
@@ -75,7 +77,7 @@ def test_what_cannot_be_judged_is_said(shop, tiny_dataset, tmp_path):
     with pytest.raises(RegistryError, match="the same version"):
         registry.compare_versions("shop/1", "shop@champion", tiny_dataset)
     with pytest.raises(RegistryError, match="diff --out"):
-        registry.read_comparison(tmp_path / "nothing.json")
+        registry.read_comparison(tiny_dataset / "items.parquet")
 
 
 def test_catalogues_may_differ_and_an_item_that_a_bundle_lacks_is_a_miss(shop, tiny_dataset, plain_week, tmp_path):
