@@ -174,7 +174,7 @@ def _pass(client: MlflowClient, name: str, other: Any, ticket: Any) -> None:
     if age < LEASE_S:
         raise Busy(
             f"model {name!r}: another {tags['action']}, of version {tags['version']} by {tags['by']}, is under way; "
-            "see `twinspire registry list`, and try again"
+            "look what becomes of it, and try again"
         )
     _put_back(client, name, tags)
     client.set_model_version_tag(name + CLAIMS, str(other.version), "state", ABANDONED)
