@@ -15,7 +15,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinspire.errors import ConfigError
-from twinspire.evaluation.gates import GateConfig
 from twinspire.features.log import LogConfig
 from twinspire.features.spec import FeatureConfig
 from twinspire.features.supervision import SupervisionConfig
@@ -23,6 +22,7 @@ from twinspire.index.config import IndexConfig
 from twinspire.index.fuse import RetrievalConfig
 from twinspire.model.losses import LossConfig
 from twinspire.model.towers import ModelConfig
+from twinspire.registry.gates import GateConfig
 from twinspire.text import TokeniserConfig
 from twinspire.training.config import NegativeConfig, TrainingConfig
 

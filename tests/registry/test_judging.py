@@ -74,7 +74,7 @@ def test_what_cannot_be_judged_is_said(shop, tiny_dataset, tmp_path):
         registry.judge(shop, 7, tiny_dataset)
     with pytest.raises(RegistryError, match="nothing to judge by"):
         registry.judge(shop, 2)
-    with pytest.raises(RegistryError, match="the same version"):
+    with pytest.raises(RegistryError, match="are both shop/1"):
         registry.compare_versions("shop/1", "shop@champion", tiny_dataset)
     with pytest.raises(RegistryError, match="diff --out"):
         registry.read_comparison(tiny_dataset / "items.parquet")

@@ -12,10 +12,10 @@ from mlflow import MlflowClient
 
 from twinspire import registry
 from twinspire.errors import RegistryError
-from twinspire.evaluation.gates import Gate
 from twinspire.mlflow_client import connect
 from twinspire.registry import claims
 from twinspire.registry.claims import claim
+from twinspire.registry.gates import Gate
 
 ROUNDS = 5
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twinspire.cache import cache_folder
-    from twinspire.evaluation.gates import Gate, GateConfig
     from twinspire.registry.cache import fetch, last_fetched
     from twinspire.registry.claims import CHALLENGER, CHAMPION, PREVIOUS, Busy, Change, Overtaken, history
     from twinspire.registry.decision import Decision
+    from twinspire.registry.gates import Gate, GateConfig
     from twinspire.registry.judging import compare_versions, judge, keep_comparison, read_comparison, unjudged
     from twinspire.registry.promotion import champion_of, promote, rollback
     from twinspire.registry.versions import Details, Version, list_versions, resolve, show
@@ -49,7 +49,7 @@ __all__ = [
 
 _ROOMS = {
     "twinspire.cache": ("cache_folder",),
-    "twinspire.evaluation.gates": ("Gate", "GateConfig"),
+    "twinspire.registry.gates": ("Gate", "GateConfig"),
     "twinspire.registry.cache": ("fetch", "last_fetched"),
     "twinspire.registry.claims": ("CHALLENGER", "CHAMPION", "PREVIOUS", "Busy", "Change", "Overtaken", "history"),
     "twinspire.registry.decision": ("Decision",),

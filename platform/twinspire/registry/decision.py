@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from twinspire.evaluation.gates import Gate, GateConfig
+from twinspire.registry.gates import Gate, GateConfig
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

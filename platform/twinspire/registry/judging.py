@@ -16,11 +16,11 @@ from twinspire.bundle.manifest import MANIFEST
 from twinspire.errors import RegistryError
 from twinspire.evaluation.comparison import Comparison, compare
 from twinspire.evaluation.figures.comparison import comparison_page
-from twinspire.evaluation.gates import GateConfig
-from twinspire.evaluation.gates import judge as gates_of
 from twinspire.mlflow_client import clear_errors, connect
 from twinspire.registry.cache import fetch
 from twinspire.registry.decision import Decision, keep
+from twinspire.registry.gates import GateConfig
+from twinspire.registry.gates import judge as gates_of
 from twinspire.registry.promotion import champion_of
 from twinspire.registry.versions import CHECKSUM, SCHEME, Version, find
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from twinspire.evaluation import EvaluationConfig
-    from twinspire.evaluation.gates import Gate
+    from twinspire.registry.gates import Gate
 
 REPORT, PAGE = "comparison.json", "comparison.html"
 COMPARISONS = "comparisons"  # where a run keeps those that were made for nobody's promotion
@@ -56,7 +56,7 @@ def compare_versions(
     sides = [_loaded(one, uri, cache) for one in (first, second) if one is not None]
     other = sides[1] if second is not None else None
     if other is not None and other[0] == sides[0][0]:
-        raise RegistryError(f"{first} and {second} are the same version, {sides[0][0]}; give two")
+        raise RegistryError(f"{first} and {second} are both {sides[0][0]}; give two versions, or folders of two names")
     return compare(sides[0], other, source, config=config, show_progress=show_progress)
 
 

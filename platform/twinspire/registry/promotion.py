@@ -80,26 +80,25 @@ def champion_of(name: str, *, uri: str | None = None) -> Version | None:
 
 def _roll_back(client: MlflowClient, name: str, reason: str) -> Version:
     with clear_errors(client):
-        before = _previous(client, name)
+        _, before = _both(name, _aliases(client, name))
         with claim(client, name, "rollback", before, reason) as held:
-            now = held.aliases()
-            if now.get(PREVIOUS) != before:  # the promotion before us was put back, or made
-                before = _previous(client, name)
-                held.note(version=str(before))
-            held.set_alias(PREVIOUS, now[CHAMPION])
-            held.set_alias(CHAMPION, before)
-    return find(f"{SCHEME}{name}/{before}", client=client)
+            champion, previous = _both(name, held.aliases())
+            if previous != before:  # meanwhile another change was made, or put back
+                held.note(version=str(previous))
+            held.set_alias(PREVIOUS, champion)
+            held.set_alias(CHAMPION, previous)
+    return find(f"{SCHEME}{name}/{previous}", client=client)
 
 
-def _previous(client: MlflowClient, name: str) -> int:
-    there = _aliases(client, name)
+def _both(name: str, there: dict[str, int]) -> tuple[int, int]:
+    """Versions of `champion` and `previous`, which are two."""
     champion, previous = there.get(CHAMPION), there.get(PREVIOUS)
     if champion is None or previous is None or champion == previous:
         told = f"champion is {f'version {champion}' if champion else 'none'}, previous " + (
             f"version {previous}" if previous else "none"
         )
         raise RegistryError(f"model {name!r} has nothing to go back to: {told}; promote a version instead")
-    return previous
+    return champion, previous
 
 
 def _aliases(client: MlflowClient, name: str) -> dict[str, int]:

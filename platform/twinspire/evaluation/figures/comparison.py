@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from twinspire.evaluation.bootstrap import Estimate
     from twinspire.evaluation.changes import Change, Shown
     from twinspire.evaluation.comparison import Comparison, Side
-    from twinspire.evaluation.gates import Gate
     from twinspire.evaluation.report import Section
+    from twinspire.registry.gates import Gate
 
 BETTER, WORSE, UNSURE = "#0072b2", "#d55e00", "#8a8a8a"  # Okabe and Ito, 2008: told apart by colour-blind readers too
 FIRST_METRICS = ("mrr", "recall@10", "hit@1", "auc", "ndcg@10")

@@ -9,7 +9,7 @@ from test_gates import BETTER, GIB, UNSURE, WORSE, comparison, section
 
 from twinspire.evaluation.changes import Change, Shown, average_overlap
 from twinspire.evaluation.figures.comparison import comparison_page
-from twinspire.evaluation.gates import GateConfig, judge
+from twinspire.registry.gates import GateConfig, judge
 
 VOID = {"meta"}
 

@@ -5,8 +5,8 @@ from pydantic import ValidationError
 
 from twinspire.evaluation.bootstrap import Estimate
 from twinspire.evaluation.comparison import Comparison, Side
-from twinspire.evaluation.gates import GateConfig, judge
 from twinspire.evaluation.report import Report, Section
+from twinspire.registry.gates import GateConfig, judge
 
 A, B = "shop/2", "shop/1"
 GIB = 1 << 30
