@@ -42,7 +42,7 @@ def postgres() -> Iterator[str]:
         settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c shared_buffers=16MB"
         run("pg_ctl", "-D", data, "-l", log, "-w", "-o", settings, "start")
         try:
-            yield f"postgresql://twinspire@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg2://twinspire@127.0.0.1:{port}/postgres"
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
     finally:
