@@ -25,6 +25,7 @@ from serving.service import Service
 from serving.sources import Sources
 from serving.versions import DEFAULT_ARM
 from serving.wanted import ArmsFile
+from serving.webhook import read_secret
 from twinspire.experiments.folder import ExperimentFolder
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Settings(BaseModel):
     rate_limit: float | None = Field(None, gt=0, description="Searches a second for each key in each replica.")
     api_keys: str | None = Field(None, description="File of keys on every node; else the variable TWINSPIRE_API_KEYS.")
     admin_keys: str | None = Field(None, description="The same for /v1/admin/: TWINSPIRE_ADMIN_KEYS.")
+    webhook_secret: str | None = Field(None, description="File on every node: the secret of MLflow's webhook.")
     log_dir: str | None = Field(None, description="Folder for the log of requests; without it, Ray's log folder.")
     slow_ms: float = Field(SLOW_MS, gt=0, description="A request that takes longer gets a line in the log.")
 
@@ -88,6 +90,7 @@ class SearchDeployment:
     def __init__(self, settings: Settings, load: "Callable[[str], Retriever] | None" = None) -> None:
         # Keys are read here, in the replica: they are in no argument that Serve keeps, shows or logs.
         gate = open_gate(settings.api_keys, settings.admin_keys, settings.rate_limit)
+        webhook = read_secret(settings.webhook_secret)
         logs.keep(settings.log_dir)
         self._service = Service(settings.events_dir, max_batch=settings.max_batch, max_queue=settings.max_queue)
         file = ArmsFile(Path(settings.state_dir))
@@ -96,7 +99,8 @@ class SearchDeployment:
         self._service.follower.first()
         self._service.events.start()
         self._service.follower.start()
-        self._app = application(self._service, gate=gate, log=logs.RequestLog(settings.slow_ms), names_requests=False)
+        log = logs.RequestLog(settings.slow_ms)
+        self._app = application(self._service, gate=gate, log=log, names_requests=False, webhook=webhook)
         set_interpreter()
         Exporter(self._service, self._app, serve.get_replica_context().replica_tag)
 

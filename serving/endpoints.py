@@ -35,13 +35,15 @@ from serving.schema import (
 )
 from serving.splitting import HEADER
 from serving.versions import DEFAULT_ARM, MOST_SHOPPERS
-from twinspire.errors import TwinspireError
+from serving.webhook import ALIAS, MAX_NOTICE, PATH, Notice, Noticed
+from twinspire.errors import EnvironmentProblem, TwinspireError
 
 if TYPE_CHECKING:
     from serving.follow import Follower
     from serving.gate import Gate
     from serving.logs import RequestLog
     from serving.service import Service
+    from serving.webhook import Signed
 
 PAGES = Path(__file__).parent / "page"
 HTML = b"text/html; charset=utf-8"
@@ -67,10 +69,16 @@ Incoming = TypeVar("Incoming", bound=BaseModel)
 
 
 def application(
-    service: Service, *, gate: Gate | None = None, log: RequestLog | None = None, names_requests: bool = True
+    service: Service,
+    *,
+    gate: Gate | None = None,
+    log: RequestLog | None = None,
+    names_requests: bool = True,
+    webhook: Signed | None = None,
 ) -> Application:
-    """The whole HTTP API over a service; the options are those of `Application`."""
-    api = _Api(service)
+    """The whole HTTP API over a service; with a `webhook`, MLflow's notices too. The other options are
+    `Application`'s."""
+    api = _Api(service, webhook)
     endpoints = api.endpoints()
     app = Application(endpoints, gate=gate, log=log, names_requests=names_requests)
     api.app = app
@@ -107,8 +115,8 @@ class _Api:
     app: Application
     openapi: bytes
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, service: Service, webhook: Signed | None = None) -> None:
+        self.service, self._webhook = service, webhook
         self._page = _page("index.html")
         self._docs = _page("docs.html")
 
@@ -156,6 +164,19 @@ class _Api:
         asked = _read(OfArm, await request.json_body())
         self._follower.drop(asked.arm)
         return _done(asked.arm, "dropped")
+
+    async def notice(self, request: Request) -> Reply:
+        body = await request.json_body(MAX_NOTICE)
+        if self._webhook is None:
+            raise Refusal(404, "this server takes no webhooks", "path")
+        self._webhook.check(request, body)
+        moved = _read(Notice, body).entity == ALIAS
+        if moved:
+            try:
+                self._follower.look()
+            except EnvironmentProblem as error:
+                raise Refusal(503, str(error)) from None
+        return Reply(orjson.dumps({"status": "looking" if moved else "ignored"}), 202)
 
     @property
     def _follower(self) -> Follower:
@@ -208,7 +229,10 @@ class _Api:
             "description": "How many.",
             "schema": {"type": "integer", "minimum": 1, "maximum": MOST_SHOPPERS, "default": 12},
         }
+        notices = Endpoint("POST", PATH, self.notice, "MLflow's signed webhook: an alias has moved.", "open",
+                           request=Notice, response=Noticed, refusals=(*body, 401, 503))  # fmt: skip
         return [
+            *([notices] if self._webhook else []),
             Endpoint("POST", "/v1/search", self.search, "The k best items for a query and a shopper.",
                      request=SearchRequest, response=SearchResponse, parameters=(DEADLINE, OVERRIDE),
                      refusals=(*body, 503, 504)),

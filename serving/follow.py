@@ -157,6 +157,10 @@ class Follower:
         self._sources.identify(bundle)
         self._file.want(arm, bundle)
 
+    def look(self) -> None:
+        """Ask now where the bundles come from, in every replica. Errors: EnvironmentProblem."""
+        self._file.touch()
+
     def drop(self, arm: str) -> None:
         """Serve an arm no more. Errors: RequestError for the default arm, or one that there is not."""
         self._service.versions.of(arm)

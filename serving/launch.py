@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from serving.gate import Gate, open_gate
 from serving.limits import MAX_QUEUE
 from serving.logs import SLOW_MS
+from serving.webhook import read_secret
 from twinspire import cluster, processes
 from twinspire.errors import BundleError, EnvironmentProblem, TwinspireError
 
@@ -35,7 +36,7 @@ NAME = "twinspire"
 PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
 COPIED = ("upscale_s", "downscale_s", "max_batch", "max_queue", "rate_limit", "slow_ms")  # options, as settings
-PATHS = ("api_keys", "admin_keys", "log_dir", "experiments_dir")  # the same, made absolute
+PATHS = ("api_keys", "admin_keys", "webhook_secret", "log_dir", "experiments_dir")  # the same, made absolute
 OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
 
 
@@ -62,6 +63,7 @@ class Options:
     rate_limit: float | None = None
     api_keys: str | None = None
     admin_keys: str | None = None
+    webhook_secret: str | None = None
     log_dir: str | None = None
     slow_ms: float = SLOW_MS
 
@@ -198,6 +200,7 @@ class Server:
                 raise BundleError(f"{bundle}: no bundle there (manifest.json is missing); `twinspire fit` writes one")
         if self.options.experiments_dir is not None and not Path(self.options.experiments_dir).is_dir():
             raise EnvironmentProblem(f"{self.options.experiments_dir}: no folder there; make one for the experiments")
+        read_secret(self.options.webhook_secret)
         return open_gate(self.options.api_keys, self.options.admin_keys, self.options.rate_limit)
 
     def _start_ray(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic.json_schema import models_json_schema
 
 from serving.schema import Done, FeedbackResponse, Problem
+from serving.webhook import Noticed
 from twinspire import __version__
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    status = "202" if endpoint.response in (FeedbackResponse, Done) else "200"
+    status = "202" if endpoint.response in (FeedbackResponse, Done, Noticed) else "200"
     schema: dict[str, Any] = _reference(endpoint.response) if endpoint.response else {}
     operation: dict[str, Any] = {
         "operationId": endpoint.method.lower() + re.sub(r"\W", "_", endpoint.path),

@@ -77,6 +77,13 @@ class ArmsFile:
                 avoid = (*(one for one in arms[arm].avoid if one != key), key)
                 self._write({**arms, arm: arms[arm].model_copy(update={"avoid": avoid})})
 
+    def touch(self) -> None:
+        """Let every replica look at what it follows, and at where that comes from. Errors: EnvironmentProblem."""
+        try:
+            os.utime(self.path)
+        except OSError as error:
+            raise EnvironmentProblem(f"{self.path}: cannot be touched ({error.strerror})") from None
+
     def drop(self, arm: str) -> None:
         """Want nothing for an arm."""
         with self._locked():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinspire.errors import ConfigError
 from twinspire.features.log import LogConfig
@@ -22,6 +22,7 @@ from twinspire.index.config import IndexConfig
 from twinspire.index.fuse import RetrievalConfig
 from twinspire.model.losses import LossConfig
 from twinspire.model.towers import ModelConfig
+from twinspire.registry.gates import GateConfig
 from twinspire.text import TokeniserConfig
 from twinspire.training.config import NegativeConfig, TrainingConfig
 
@@ -43,6 +44,7 @@ class Config(BaseModel):
     training: TrainingConfig = TrainingConfig()
     index: IndexConfig = IndexConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
+    gates: GateConfig = Field(GateConfig(), exclude=True)  # of a promotion: another limit makes no other fit
 
     def sized(self, items: int) -> Config:
         """The config with a dimension for a catalogue of this size, where `model.dim` was not set."""

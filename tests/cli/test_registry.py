@@ -36,7 +36,7 @@ def test_a_mistake_ends_with_one_line(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [[], ["register"], ["list"], ["show"]])
+@pytest.mark.parametrize("command", ["", "register", "list", "show", "promote", "rollback", "history", "diff"])
 def test_help_ends_in_examples(run, command):
-    text = run(*command, "--help").stdout
+    text = run(*command.split(), "--help").stdout
     assert "twinspire registry" in text.split("Examples:")[1]

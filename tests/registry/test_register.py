@@ -7,7 +7,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from edited import edit_manifest
 from mlflow import MlflowClient
 
 from twinspire import mlflow_client, registry
@@ -16,28 +15,6 @@ from twinspire.errors import BundleError, EnvironmentProblem, RegistryError
 from twinspire.features.query import Query, Shopper
 
 QUERIES = ("red shoes", "lamp", "blue chair")
-
-
-@pytest.fixture
-def store(empty_store, tmp_path, monkeypatch):
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setenv("TWINSPIRE_CACHE", str(tmp_path / "cache"))
-    return uri
-
-
-@pytest.fixture
-def copy_bundle(tiny_bundle, tmp_path):
-    """Copies of the bundle with a changed manifest: other versions of it."""
-
-    def make(name="copy", **changes):
-        folder = tmp_path / name
-        shutil.copytree(tiny_bundle, folder)
-        edit_manifest(folder, **changes)
-        return folder
-
-    return make
 
 
 def same_files(one: Path, other: Path) -> bool:

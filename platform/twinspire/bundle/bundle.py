@@ -186,7 +186,12 @@ class Bundle:
 
     def event(self, item: int, kind: int, time: int) -> Event:
         """One of the Events as a caller would send it."""
-        return Event(self.item_ids[item], KINDS[kind], EPOCH + timedelta(microseconds=time))
+        return past_event(self.item_ids[item], kind, time)
+
+
+def past_event(item_id: str, kind: int, time: int) -> Event:
+    """An event of kind KINDS[kind], at so many microseconds since 1970 (UTC)."""
+    return Event(item_id, KINDS[kind], EPOCH + timedelta(microseconds=time))
 
 
 def read_items(folder: Path) -> pl.DataFrame:

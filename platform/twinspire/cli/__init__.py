@@ -58,7 +58,7 @@ def main() -> None:
     """Run the command line; a user's mistake ends with one line on stderr and exit code 2."""
     quiet_environment()
     try:
-        cli(standalone_mode=False)
+        code = cli(standalone_mode=False)  # that of ctx.exit, or what the command returned: none of them does
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -69,3 +69,6 @@ def main() -> None:
     except TwinspireError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+    else:
+        if code:
+            sys.exit(code)

@@ -75,6 +75,12 @@ Examples:
 )
 @click.option("--admin-keys", metavar="FILE", help="Keys for /v1/admin/. [env: TWINSPIRE_ADMIN_KEYS]")
 @click.option(
+    "--webhook-secret-file",
+    "webhook_secret",
+    metavar="FILE",
+    help="Take MLflow's webhooks at /v1/webhooks/mlflow, signed with this secret. [env: TWINSPIRE_WEBHOOK_SECRET]",
+)
+@click.option(
     "--rate-limit", type=click.FloatRange(0, min_open=True), help="Searches a second, for each key and replica."
 )
 @click.option(

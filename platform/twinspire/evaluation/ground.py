@@ -36,14 +36,18 @@ class Ground:
     judgements: pl.DataFrame | None
 
     @classmethod
-    def of(cls, source: Dataset, bundles: Sequence[Bundle]) -> Ground:
+    def of(cls, source: Dataset, bundles: Sequence[Bundle], *, joined: bool = False) -> Ground:
         """From a dataset and the bundles that are compared; the first one says which events count.
 
-        Without a bundle every click is a case. Errors: BundleError for bundles of unlike catalogues, DatasetError where
-        there is nothing to measure on.
+        Without a bundle every click is a case. With `joined`, catalogues may differ: the ground is the items of all,
+        the first bundle's in its order, then the others'. Errors: BundleError for bundles of unlike catalogues (with
+        `joined`, of catalogues that share no item), DatasetError where there is nothing to measure on.
         """
-        _refuse_unlike(bundles)
-        items = bundles[0].items if bundles else source.items
+        if joined:
+            items = _joined(bundles)
+        else:
+            _refuse_unlike(bundles)
+            items = bundles[0].items if bundles else source.items
         positives = _positives(source, items, bundles)
         every = cases(positives)
         ends = [bundle.manifest.trained_until for bundle in bundles if bundle.manifest.trained_until]
@@ -68,6 +72,16 @@ def _refuse_unlike(bundles: Sequence[Bundle]) -> None:
                 f"{other.folder}: its catalogue ({len(other.items):,} items) is not that of {first.folder} "
                 f"({len(first.items):,} items); compare bundles that were fitted on the same items table"
             )
+
+
+def _joined(bundles: Sequence[Bundle]) -> pl.DataFrame:
+    """`item_id`, `title` and `clicks` of the items of all bundles, each once."""
+    first, *others = bundles
+    tables = [bundle.items.select("item_id", "title", "clicks") for bundle in bundles]
+    for other, table in zip(others, tables[1:], strict=True):
+        if tables[0].join(table, on="item_id", how="semi").is_empty():
+            raise BundleError(f"{other.folder}: its catalogue shares no item with that of {first.folder}")
+    return pl.concat(tables, how="vertical_relaxed").unique("item_id", keep="first", maintain_order=True)
 
 
 def _positives(source: Dataset, items: pl.DataFrame, bundles: Sequence[Bundle]) -> Positives:

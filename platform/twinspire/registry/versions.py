@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SCHEME = "models:/"
 # A tag of each version; says that it holds a bundle, and which: the sha256 of its manifest, which holds all others.
 CHECKSUM = "bundle_checksum"
+CLAIMS = ".promotions"  # of the model that holds the history of another one's aliases
 _NAME = re.compile(r"[\w.-]([\w .-]{0,98}[\w.-])?")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
@@ -61,7 +62,7 @@ def list_versions(name: str | None = None, *, uri: str | None = None) -> list[Ve
     client = connect(uri)
     with clear_errors(client):
         if name is not None:
-            _model(client, name)
+            model_named(client, name)
         where = f"name = '{name}'" if name is not None else None
         aliases = _aliases(client, where)
         found = [replace(one, aliases=aliases.get((one.name, one.version), ())) for one in search(client, where)]
@@ -75,7 +76,7 @@ def find(uri: str, *, client: MlflowClient) -> Version:
     """
     name, alias, number = parse(uri)
     with clear_errors(client):
-        model = _model(client, name)
+        model = model_named(client, name)
         if alias is not None:
             if alias not in model.aliases:
                 there = ", ".join(f"{key} (version {value})" for key, value in sorted(model.aliases.items()))
@@ -168,14 +169,15 @@ def to_version(entity: Any) -> Version:
     )
 
 
-def _model(client: MlflowClient, name: str) -> Any:
+def model_named(client: MlflowClient, name: str) -> Any:
+    """MLflow's registered model. Errors: RegistryError that says which there are."""
     check_name(name)
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != NOT_THERE:
             raise
-    there = [model.name for model in client.search_registered_models(max_results=_MOST_NAMED + 1)]
+    there = [model.name for model in client.search_registered_models() if not model.name.endswith(CLAIMS)]
     raise RegistryError(f"no model {name!r} in MLflow at {client.tracking_uri}; it has {_some(there)}")
 
 
