@@ -1,0 +1,236 @@
+"""Reads a folder of exposures and interactions, a day at a time: memory holds the units and one day's events.
+
+Units are known by a 64-bit hash of their id, so that no ids are kept: among a million, two share one with a probability
+of 3e-8. Outcomes count from a unit's first exposure on, whatever search they came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from twinspire.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from twinspire.experiments.spec import Experiment
+
+SEED = 7
+HEAD, TORSO, TAIL = 0, 1, 2
+KINDS = 3
+CLICK_WITHIN = timedelta(minutes=30)
+PERIOD_BEFORE = timedelta(days=14)  # what CUPED and "new users" look back on
+STEPS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
+LEAST_STEPS = 3
+_ACTIONS = ("click", "cart", "purchase")
+_HASH = pl.UInt64
+
+
+@dataclass(frozen=True)
+class Units:
+    """Who took part: `frame` has key u64, unit u32 (its row), arm u8 and first (microseconds), by key."""
+
+    frame: pl.DataFrame
+    mixed: int  # units that were shown more than one arm, and are left out
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+class Events:
+    """The events of one experiment. `until` cuts what is later.
+
+    Errors: ExperimentError where the folder has no exposures of it.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment, until: datetime | None = None) -> None:
+        self.folder, self.experiment = folder, experiment
+        self._arms = pl.Enum([arm.name for arm in experiment.arms])
+        self._until = min((time for time in (until, experiment.end) if time is not None), default=None)
+        names = [arm.name for arm in experiment.arms]
+        here = (pl.col("experiment") == experiment.name) & ~pl.col("override")
+        exposures = self._scan("exposures").filter(here, pl.col("arm").is_in(names))
+        if experiment.start is not None:
+            exposures = exposures.filter(pl.col("timestamp") >= experiment.start)
+        self.exposures = exposures if self._until is None else exposures.filter(pl.col("timestamp") < self._until)
+        interactions = self._scan("interactions", needed=False)
+        column = "user_id" if experiment.unit == "user" else "session_id"
+        self._interactions = None if interactions is None else interactions.filter(pl.col(column).is_not_null())
+        self._unit_column = column
+        bounds = self.exposures.select(
+            pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"), pl.len()
+        ).collect(engine="streaming")
+        self.first, self.last, self.searches = bounds.row(0)
+        if self.searches == 0:
+            raise ExperimentError(
+                f"{folder}: no exposures of experiment {experiment.name!r}; does `twinspire serve --experiments ... "
+                "--events ...` write here, and is its status running?"
+            )
+
+    def _scan(self, table: str, *, needed: bool = True) -> pl.LazyFrame | None:
+        files = sorted((self.folder / table).glob("*.parquet"))
+        if files:
+            return pl.scan_parquet(files, missing_columns="insert")
+        if needed:
+            raise ExperimentError(f"{self.folder}: there is no {table}/*.parquet; give the folder of serve's --events")
+        return None
+
+    @property
+    def since(self) -> datetime:
+        """When the experiment began: its start, or its first exposure."""
+        return self.experiment.start or self.first
+
+    @cached_property
+    def step(self) -> timedelta:
+        """A day, or less where the events last less than three."""
+        lasting = self.last - self.since
+        return next((step for step in STEPS if lasting >= LEAST_STEPS * step), STEPS[-1])
+
+    @cached_property
+    def looks(self) -> list[datetime]:
+        """The ends of the steps; the last is just after the last event."""
+        ends, at = [], self.since + self.step
+        while at <= self.last:
+            ends.append(at)
+            at += self.step
+        return [*ends, min(at, self._until) if self._until else at]
+
+    @cached_property
+    def units(self) -> Units:
+        """Every unit of one arm only, and how many had several."""
+        keyed = self.exposures.select(
+            pl.col("unit_id").hash(SEED).alias("key"), pl.col("arm").cast(self._arms).to_physical(), "timestamp"
+        )
+        found = (
+            keyed.group_by("key")
+            .agg(
+                pl.col("arm").min().cast(pl.UInt8),
+                (pl.col("arm").min() != pl.col("arm").max()).alias("mixed"),
+                pl.col("timestamp").min().dt.epoch("us").alias("first"),
+            )
+            .collect(engine="streaming")
+        )
+        kept = found.filter(~pl.col("mixed")).drop("mixed").sort("key").with_row_index("unit")
+        return Units(kept, len(found) - len(kept))
+
+    @cached_property
+    def common_queries(self) -> pl.DataFrame:
+        """Queries (q) of the head and torso, the first and second third of the searches of all arms; others are tail."""
+        counts = (
+            self.exposures.select(_query()).group_by("q").agg(pl.len().alias("n")).collect(engine="streaming")
+        ).sort("n", "q", descending=True)
+        before = pl.col("n").cum_sum() - pl.col("n")
+        kinds = counts.select("q", (before * KINDS // max(self.searches, 1)).cast(pl.UInt8).alias("kind"))
+        return kinds.filter(pl.col("kind") < TAIL)
+
+    def steps(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """For each look: facts by unit and kind of query of the step before it, and its searches by arm for guardrails."""
+        begin = self.since
+        for end in self.looks:
+            yield self._facts(begin, end), self._searches(begin, end)
+            begin = end
+
+    def before(self) -> pl.DataFrame | None:
+        """What each unit did in the fourteen days before; None where nothing is known of that time."""
+        if self._interactions is None:
+            return None
+        past = self._keyed_interactions(self.since - PERIOD_BEFORE, self.since)
+        counted = past.group_by("key").agg(
+            *(((pl.col("event") == event).sum()).alias(f"{event}s") for event in _ACTIONS), pl.col("value").sum()
+        )
+        frame = counted.collect(engine="streaming")
+        if frame.is_empty():
+            return None
+        return self.units.frame.select("key", "unit").join(frame, on="key").drop("key")
+
+    def _keyed_interactions(self, begin: datetime, end: datetime) -> pl.LazyFrame:
+        assert self._interactions is not None
+        during = self._interactions.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < end)
+        value = pl.col("value").fill_null(0.0) if "value" in during.collect_schema() else pl.lit(0.0).alias("value")
+        return during.filter(pl.col("event").is_in(_ACTIONS)).select(
+            pl.col(self._unit_column).hash(SEED).alias("key"),
+            pl.col("timestamp").dt.epoch("us").alias("at"),
+            "event",
+            value,
+            _query(),
+        )
+
+    def _facts(self, begin: datetime, end: datetime) -> pl.DataFrame:
+        """Rows (unit, kind): sums of what was searched and done from `begin` to before `end`."""
+        later = end + CLICK_WITHIN
+        exposures = self.exposures.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < later).select(
+            pl.col("unit_id").hash(SEED).alias("key"),
+            pl.col("timestamp").dt.epoch("us").alias("at"),
+            pl.lit(value=True).alias("search"),
+            pl.lit(None, pl.String).alias("event"),
+            pl.lit(0.0).alias("value"),
+            _query(),
+            ((pl.col("results") == 0) & (pl.col("status") < 400)).alias("empty"),
+        )
+        parts = [exposures]
+        if self._interactions is not None:
+            done = self._keyed_interactions(begin, later).with_columns(search=pl.lit(value=False), empty=False)
+            parts.append(done.select("key", "at", "search", "event", "value", "q", "empty"))
+        together = pl.concat(parts).join(self.units.frame.lazy().drop("arm"), on="key").drop("key")
+        events = together.filter(pl.col("at") >= pl.col("first")).drop("first").collect(engine="streaming")
+        events = events.sort("unit", "at", "search", descending=[False, False, True])
+        until = int(end.timestamp() * 1e6)
+        return _sum_by_unit(_with_next(events, self.experiment.metrics.rewrite_minutes), self.common_queries, until)
+
+    def _searches(self, begin: datetime, end: datetime) -> pl.DataFrame:
+        """Rows (arm, of what, cluster): searches, and how many of them broke a limit."""
+        from twinspire.experiments.guardrails import broken_by_cluster
+
+        during = self.exposures.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < end)
+        arm = pl.col("arm").cast(self._arms).to_physical().cast(pl.UInt8)
+        return broken_by_cluster(during.with_columns(arm), self.experiment.guardrails)
+
+
+def _query() -> pl.Expr:
+    """The query's hash; case and outer blanks do not make it another."""
+    return pl.col("query").str.strip_chars().str.to_lowercase().hash(SEED).alias("q")
+
+
+def _with_next(events: pl.DataFrame, rewrite_minutes: float) -> pl.DataFrame:
+    """Add `repeated`, `clicked` and `rewritten` to events sorted by unit and time.
+
+    A search that is followed at once by the same query is the same search (a reload, a next page): only the last counts.
+    """
+    same_unit = pl.col("unit") == pl.col("unit").shift(-1)
+    next_is_search = same_unit & pl.col("search").shift(-1)
+    same_query = pl.col("q") == pl.col("q").shift(-1)
+    wait = pl.col("at").shift(-1) - pl.col("at")
+    marked = events.with_columns(
+        (pl.col("search") & next_is_search & same_query).fill_null(value=False).alias("repeated"),
+        (pl.col("search") & same_unit & ~pl.col("search").shift(-1) & (wait <= CLICK_WITHIN.total_seconds() * 1e6))
+        .fill_null(value=False)
+        .alias("clicked"),
+        (pl.col("search") & next_is_search & ~same_query & (wait <= rewrite_minutes * 60e6))
+        .fill_null(value=False)
+        .alias("rewritten"),
+    )
+    return marked
+
+
+def _sum_by_unit(events: pl.DataFrame, common: pl.DataFrame, until: int) -> pl.DataFrame:
+    within = events.lazy().filter(pl.col("at") < until, ~pl.col("repeated")).join(common.lazy(), on="q", how="left")
+    kinds = within.with_columns(pl.col("kind").fill_null(TAIL).cast(pl.UInt8))
+    return (
+        kinds.group_by("unit", "kind")
+        .agg(
+            pl.col("search").sum().alias("searches"),
+            pl.col("clicked").sum().alias("clicked_searches"),
+            pl.col("rewritten").sum().alias("rewritten_searches"),
+            pl.col("empty").sum().alias("empty_searches"),
+            *((pl.col("event") == event).sum().alias(f"{event}s") for event in _ACTIONS),
+            pl.when(pl.col("event") == "purchase").then(pl.col("value")).otherwise(0.0).sum().alias("value"),
+        )
+        .collect()
+    )
