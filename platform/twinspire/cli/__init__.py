@@ -23,6 +23,7 @@ COMMANDS = {
     "score": "Score a table of query-item pairs with a bundle.",
     "serve": "Serve a bundle over HTTP.",
     "registry": "Register bundles with MLflow and list them.",
+    "experiment": "Plan, start, stop and judge A/B tests.",
 }
 
 

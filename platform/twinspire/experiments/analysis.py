@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ import polars as pl
 from scipy.stats import chisquare
 from statsmodels.stats.multitest import multipletests
 
+from twinspire.errors import ConfigError, DatasetError
 from twinspire.experiments import guardrails, sequential
-from twinspire.experiments.contrast import Contrast, contrast
+from twinspire.experiments.contrast import Contrast, contrast, relative_variance
 from twinspire.experiments.events import HEAD, TAIL, TORSO, Events
-from twinspire.experiments.metrics import FACTS, Metric
+from twinspire.experiments.metrics import BUILT_IN, FACTS, Metric
 from twinspire.experiments.moments import Moments
+from twinspire.experiments.power import Baseline
 from twinspire.experiments.report import (
     ArmCount,
     Comparison,
@@ -24,6 +26,7 @@ from twinspire.experiments.report import (
     Point,
     Report,
     SampleRatio,
+    Verdict,
 )
 from twinspire.experiments.resampling import resample
 from twinspire.experiments.totals import ALL, KNOWN, NEW, Totals
@@ -31,6 +34,7 @@ from twinspire.experiments.verdict import decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
     from pathlib import Path
 
     from twinspire.experiments.moments import Array
@@ -51,10 +55,10 @@ BUCKET = np.log(1.01)  # of took_ms: percentiles are right to 1 %
 def analyse(folder: Path, experiment: Experiment, *, until: datetime | None = None) -> Report:
     """Read the events, compare every treatment with the control, decide.
 
-    Errors: ExperimentError where there are no exposures of the experiment.
+    Errors: DatasetError where there are no exposures of the experiment.
     """
     events = Events(folder, experiment, until)
-    metrics = {name: experiment.metrics.metric(name) for name in experiment.metrics.names}
+    metrics = {name: events.metrics.metric(name) for name in events.metrics.names}
     before = events.before()
     totals = Totals(list(metrics.values()), events.units, len(experiment.arms), before)
     looks, searches = [], []
@@ -75,7 +79,7 @@ def analyse(folder: Path, experiment: Experiment, *, until: datetime | None = No
         searches=events.searches,
         units=len(events.units),
         mixed=events.units.mixed,
-        verdict={"kind": "too_early", "arm": None, "sentence": ""},  # type: ignore[arg-type]
+        verdict=Verdict(kind="too_early", arm=None, sentence=""),
         ratio=sample_ratio(events),
         comparisons=tuple(analysis.everyone()),
         slices=tuple(analysis.slices()),
@@ -84,6 +88,32 @@ def analyse(folder: Path, experiment: Experiment, *, until: datetime | None = No
         forms={name: metric.form for name, metric in metrics.items()},
     )
     return report.model_copy(update={"verdict": decide(report, analysis.forecast())})
+
+
+def baseline_of(folder: Path, experiment: Experiment, metric: str) -> Baseline:
+    """Level, spread and traffic of a metric, of the control of an experiment that ran before.
+
+    Errors: ConfigError for a metric that is not known; DatasetError for no exposures, or too few.
+    """
+    events = Events(folder, experiment)
+    if metric not in BUILT_IN and metric not in events.metrics.declared:
+        raise ConfigError(f"--metric {metric}: known are {', '.join([*BUILT_IN, *events.metrics.declared])}")
+    totals = Totals([events.metrics.metric(metric)], events.units, len(experiment.arms), None)
+    for facts, _ in events.steps():
+        sums = totals.add(facts)
+    control = Moments(sums[0, ALL, 0].sum(axis=0))
+    if control.total("active") < 2:
+        raise DatasetError(f"{folder}: the control of {experiment.name} has nothing to measure {metric} by")
+    days = max((events.last - events.since) / timedelta(days=1), 1e-9)
+    return Baseline(float(control.rate), float(np.sqrt(relative_variance(control))), len(events.units) / days)
+
+
+def check_guardrails(folder: Path, experiment: Experiment) -> list[GuardLine]:
+    """The guardrails alone, which costs less than a report. Errors: DatasetError."""
+    if not guardrails.limits(experiment.guardrails):
+        return []
+    events = Events(folder, experiment)
+    return _guard_lines(events, list(events.searches_by_step()))
 
 
 class _Comparisons:
@@ -195,7 +225,8 @@ class _Comparisons:
             plain = float(np.log(both[1].rate / both[0].rate))
             theta = (plain - float(estimate.log_lift[-1])) / gap if gap else 0.0
             here = [self.totals.entered[ALL] & (self.totals.arm == number) for number in (0, arm)]
-            found = resample(*((x[mask], y[mask], c[mask]) for mask in here), theta=theta)
+            control, treatment = ((x[mask], y[mask], c[mask]) for mask in here)
+            found = resample(control, treatment, theta)
             return Once(low=found.low, high=found.high, p=found.p, method="bootstrap")
         low, high = estimate.interval(1.959963984540054)
         return Once(low=float(low[-1]), high=float(high[-1]), p=float(estimate.p_value[-1]), method="delta")
@@ -255,6 +286,7 @@ def _guard_lines(events: Events, searches: list[pl.DataFrame]) -> list[GuardLine
             share=_number(guard.share),
             low=_number(guard.low),
             value=p99.get(guard.arm) if guard.name == "p99_ms" else None,
+            worst=_worst(guard),
             broken=guard.broken_at is not None,
             since=None if guard.broken_at is None else events.looks[guard.broken_at],
             stops=guard in stops,
@@ -263,6 +295,12 @@ def _guard_lines(events: Events, searches: list[pl.DataFrame]) -> list[GuardLine
         )
         for guard in guards
     ]
+
+
+def _worst(guard: guardrails.Guard) -> float | None:
+    if guard.broken_at is None or guard.share > guard.limit:
+        return _number(guard.share)
+    return _number(float(guard.by_step[guard.broken_at]))
 
 
 def _p99(events: Events, arms: list[str]) -> dict[int, float]:
@@ -290,8 +328,3 @@ def _gloss(metric: Metric, unit: str) -> str:
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def now() -> datetime:
-    """The time, in UTC."""
-    return datetime.now(UTC)

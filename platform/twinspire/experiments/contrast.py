@@ -60,7 +60,7 @@ def contrast(control: Moments, treatment: Moments, *, cuped: bool = True) -> Con
     arms = (control, treatment)
     with np.errstate(divide="ignore", invalid="ignore"):
         n = [arm.total("n") for arm in arms]
-        plain = sum(_variance(arm) / size for arm, size in zip(arms, n, strict=True))
+        plain = sum(relative_variance(arm) / size for arm, size in zip(arms, n, strict=True))
         shared = sum(_with_past(arm) / size for arm, size in zip(arms, n, strict=True))
         past = sum(arm.covariance("c", "c") / size for arm, size in zip(arms, n, strict=True))
         theta = np.where(past > 0, shared / np.where(past > 0, past, 1.0), 0.0) * float(cuped)
@@ -77,12 +77,10 @@ def contrast(control: Moments, treatment: Moments, *, cuped: bool = True) -> Con
         return Contrast(log_lift, variance, np.where(enough, 1 - variance / plain, np.nan), clock)
 
 
-def _variance(arm: Moments) -> Array:
-    """Of u, over an arm's units."""
+def relative_variance(arm: Moments) -> Array:
+    """Variance of u over an arm's units: of the metric over its square."""
     x, y = arm.mean("x"), arm.mean("y")
-    return (
-        arm.covariance("x", "x") / x**2 + arm.covariance("y", "y") / y**2 - 2 * arm.covariance("x", "y") / (x * y)
-    )
+    return arm.covariance("x", "x") / x**2 + arm.covariance("y", "y") / y**2 - 2 * arm.covariance("x", "y") / (x * y)
 
 
 def _with_past(arm: Moments) -> Array:

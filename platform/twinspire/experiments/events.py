@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from twinspire.errors import ExperimentError
+from twinspire.errors import DatasetError
+from twinspire.experiments.guardrails import broken_by_cluster
+from twinspire.experiments.metrics import MetricsConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,20 +49,24 @@ class Units:
 class Events:
     """The events of one experiment. `until` cuts what is later.
 
-    Errors: ExperimentError where the folder has no exposures of it.
+    Errors: DatasetError where the folder has no exposures of it.
     """
 
     def __init__(self, folder: Path, experiment: Experiment, until: datetime | None = None) -> None:
         self.folder, self.experiment = folder, experiment
+        self.metrics = MetricsConfig.of(experiment.metrics)
         self._arms = pl.Enum([arm.name for arm in experiment.arms])
         self._until = min((time for time in (until, experiment.end) if time is not None), default=None)
         names = [arm.name for arm in experiment.arms]
         here = (pl.col("experiment") == experiment.name) & ~pl.col("override")
-        exposures = self._scan("exposures").filter(here, pl.col("arm").is_in(names))
+        exposures = self._scan("exposures")
+        if exposures is None:
+            raise DatasetError(f"{folder}: there is no exposures/*.parquet; give the folder of serve's --events")
+        exposures = exposures.filter(here, pl.col("arm").is_in(names))
         if experiment.start is not None:
             exposures = exposures.filter(pl.col("timestamp") >= experiment.start)
         self.exposures = exposures if self._until is None else exposures.filter(pl.col("timestamp") < self._until)
-        interactions = self._scan("interactions", needed=False)
+        interactions = self._scan("interactions")
         column = "user_id" if experiment.unit == "user" else "session_id"
         self._interactions = None if interactions is None else interactions.filter(pl.col(column).is_not_null())
         self._unit_column = column
@@ -69,17 +75,15 @@ class Events:
         ).collect(engine="streaming")
         self.first, self.last, self.searches = bounds.row(0)
         if self.searches == 0:
-            raise ExperimentError(
+            raise DatasetError(
                 f"{folder}: no exposures of experiment {experiment.name!r}; does `twinspire serve --experiments ... "
                 "--events ...` write here, and is its status running?"
             )
 
-    def _scan(self, table: str, *, needed: bool = True) -> pl.LazyFrame | None:
+    def _scan(self, table: str) -> pl.LazyFrame | None:
         files = sorted((self.folder / table).glob("*.parquet"))
         if files:
             return pl.scan_parquet(files, missing_columns="insert")
-        if needed:
-            raise ExperimentError(f"{self.folder}: there is no {table}/*.parquet; give the folder of serve's --events")
         return None
 
     @property
@@ -122,7 +126,7 @@ class Events:
 
     @cached_property
     def common_queries(self) -> pl.DataFrame:
-        """Queries (q) of the head and torso, the first and second third of the searches of all arms; others are tail."""
+        """Queries (q) of head and torso, the first two thirds of the searches of all arms; others are tail."""
         counts = (
             self.exposures.select(_query()).group_by("q").agg(pl.len().alias("n")).collect(engine="streaming")
         ).sort("n", "q", descending=True)
@@ -131,10 +135,17 @@ class Events:
         return kinds.filter(pl.col("kind") < TAIL)
 
     def steps(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-        """For each look: facts by unit and kind of query of the step before it, and its searches by arm for guardrails."""
+        """For each look: facts of the step before it by unit and kind of query, and what guardrails need."""
         begin = self.since
         for end in self.looks:
             yield self._facts(begin, end), self._searches(begin, end)
+            begin = end
+
+    def searches_by_step(self) -> Iterator[pl.DataFrame]:
+        """What guardrails need of each step."""
+        begin = self.since
+        for end in self.looks:
+            yield self._searches(begin, end)
             begin = end
 
     def before(self) -> pl.DataFrame | None:
@@ -182,12 +193,10 @@ class Events:
         events = together.filter(pl.col("at") >= pl.col("first")).drop("first").collect(engine="streaming")
         events = events.sort("unit", "at", "search", descending=[False, False, True])
         until = int(end.timestamp() * 1e6)
-        return _sum_by_unit(_with_next(events, self.experiment.metrics.rewrite_minutes), self.common_queries, until)
+        return _sum_by_unit(_with_next(events, self.metrics.rewrite_minutes), self.common_queries, until)
 
     def _searches(self, begin: datetime, end: datetime) -> pl.DataFrame:
         """Rows (arm, of what, cluster): searches, and how many of them broke a limit."""
-        from twinspire.experiments.guardrails import broken_by_cluster
-
         during = self.exposures.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < end)
         arm = pl.col("arm").cast(self._arms).to_physical().cast(pl.UInt8)
         return broken_by_cluster(during.with_columns(arm), self.experiment.guardrails)
@@ -201,13 +210,14 @@ def _query() -> pl.Expr:
 def _with_next(events: pl.DataFrame, rewrite_minutes: float) -> pl.DataFrame:
     """Add `repeated`, `clicked` and `rewritten` to events sorted by unit and time.
 
-    A search that is followed at once by the same query is the same search (a reload, a next page): only the last counts.
+    A search that is followed at once by the same query is the same search (a reload, a next page): only the last
+    counts.
     """
     same_unit = pl.col("unit") == pl.col("unit").shift(-1)
     next_is_search = same_unit & pl.col("search").shift(-1)
     same_query = pl.col("q") == pl.col("q").shift(-1)
     wait = pl.col("at").shift(-1) - pl.col("at")
-    marked = events.with_columns(
+    return events.with_columns(
         (pl.col("search") & next_is_search & same_query).fill_null(value=False).alias("repeated"),
         (pl.col("search") & same_unit & ~pl.col("search").shift(-1) & (wait <= CLICK_WITHIN.total_seconds() * 1e6))
         .fill_null(value=False)
@@ -216,7 +226,6 @@ def _with_next(events: pl.DataFrame, rewrite_minutes: float) -> pl.DataFrame:
         .fill_null(value=False)
         .alias("rewritten"),
     )
-    return marked
 
 
 def _sum_by_unit(events: pl.DataFrame, common: pl.DataFrame, until: int) -> pl.DataFrame:

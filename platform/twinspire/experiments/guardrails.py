@@ -1,10 +1,10 @@
 """Limits that an arm must keep, watched at every look without false alarms from looking often.
 
 Each limit is a share: of searches that fail, that find nothing, or that take longer than `p99_ms` (at most 1 % may).
-What is not independent goes together: empty results by unit, who asks the like again; errors and slow answers by minute,
-as a bad minute hits everyone. An arm breaks a limit when the lower end of an always-valid interval is above it, over the
-whole experiment or over one step alone, so that what goes wrong late is not hidden by the good days before. Each
-step has its part of the error, alpha * 6 / (pi * step)^2 / 2.
+What is not independent goes together: empty results by unit, who asks the like again; errors and slow answers by
+minute, as a bad minute hits everyone. An arm breaks a limit when the lower end of an always-valid interval is above it,
+over the whole experiment or over one step alone, so that what goes wrong late is not hidden by the good days before.
+Each step has its part of the error, alpha * 6 / (pi * step)^2 / 2.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def limits(guardrails: Guardrails) -> dict[str, float]:
 
 
 def broken_by_cluster(exposures: pl.LazyFrame, guardrails: Guardrails) -> pl.DataFrame:
-    """Sums over clusters by arm and limit: columns arm, name and those of `SUMS`, for exposures with `arm` as a number."""
+    """Columns arm, name and those of `SUMS` over clusters, of exposures with `arm` as a number."""
     minute = pl.col("timestamp").dt.epoch("us") // MINUTE_US
     answered = pl.col("status") < 400
     bad = {
@@ -131,7 +131,7 @@ def lower(sums: Array, limit: float, alpha: Array | float) -> Array:
 
 
 def to_stop(guards: list[Guard]) -> list[Guard]:
-    """Broken limits of treatments; where the control breaks the same limit the fault is not the arm's, unless it is worse."""
+    """Broken limits of treatments; where the control breaks the limit too, of those that are worse."""
     of_control = {guard.name: guard for guard in guards if guard.arm == 0}
     return [
         guard

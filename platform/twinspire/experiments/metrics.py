@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from twinspire.errors import ConfigError
 
 FACTS = {
     "units": "1 for each unit",
     "searches": "searches answered, a repeated query counted once",
     "clicked_searches": "searches with a click before the unit's next search, within half an hour",
-    "rewritten_searches": "searches after which the unit asks another query within `rewrite_minutes`, with no click between",
+    "rewritten_searches": "searches followed by another query within `rewrite_minutes`, with no click between",
     "empty_searches": "searches that found nothing",
     "clicks": "clicks",
     "carts": "items put into the cart",
@@ -61,9 +63,7 @@ BUILT_IN = {
         gloss="share of users who buy (UCVR)",
         form="share",
     ),
-    "gmv_per_user": Metric(
-        numerator="value", title="Sales a user", gloss="money spent a user (GMV)", form="money"
-    ),
+    "gmv_per_user": Metric(numerator="value", title="Sales a user", gloss="money spent a user (GMV)", form="money"),
     "qrr": Metric(
         numerator="rewritten_searches",
         denominator="searches",
@@ -113,6 +113,15 @@ class MetricsConfig(BaseModel):
         if len(set(self.names)) != len(self.names):
             raise ValueError("a metric is named twice")
         return self
+
+    @classmethod
+    def of(cls, declared: BaseModel) -> MetricsConfig:
+        """From the `metrics` of an experiment. Errors: ConfigError."""
+        try:
+            return cls.model_validate(declared.model_dump(exclude_unset=True))
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"metrics: {said}") from None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
@@ -20,10 +22,17 @@ COLUMNS = ("n", "active", "x", "y", "c", "xx", "yy", "cc", "xy", "xc", "yc")
 _AT = {name: number for number, name in enumerate(COLUMNS)}
 
 
+def _each(x: Array, y: Array, c: Array) -> Iterator[Array]:
+    yield np.ones_like(x)
+    yield (x != 0).astype(np.float64)
+    yield from (x, y, c)
+    for one, other in ((x, x), (y, y), (c, c), (x, y), (x, c), (y, c)):
+        yield one * other
+
+
 def terms(x: Array, y: Array, c: Array) -> Array:
     """What each unit adds to the sums: (..., 11) from values of any one shape."""
-    one = np.ones_like(x)
-    return np.stack([one, (x != 0).astype(np.float64), x, y, c, x * x, y * y, c * c, x * y, x * c, y * c], axis=-1)
+    return np.stack(list(_each(x, y, c)), axis=-1)
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Moments:
         """From the values of units, along the last axis; y is 1 and c is 0 where not given."""
         y = np.ones_like(x) if y is None else y
         c = np.zeros_like(x) if c is None else np.broadcast_to(c, x.shape)
-        return cls(terms(x, y, c).sum(axis=-2))
+        return cls(np.stack([term.sum(axis=-1) for term in _each(x, y, c)], axis=-1))
 
     def total(self, name: str) -> Array:
         """One of the sums."""

@@ -83,6 +83,7 @@ class GuardLine(_Part):
     limit: float
     share: float | None
     low: float | None
+    worst: float | None = None  # of a broken limit: the share over the whole, or of the step that broke it alone
     value: float | None = None  # the 99th percentile in ms, for p99_ms
     broken: bool
     since: datetime | None = None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from twinspire.errors import ExperimentError
+from twinspire.errors import ConfigError
 from twinspire.experiments.metrics import MetricsConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Arm(BaseModel):
@@ -19,7 +21,7 @@ class Arm(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
-    weight: float = Field(default=1.0, ge=0)
+    weight: float = Field(default=1.0, gt=0)
     bundle: str | None = None
     parameters: dict[str, Any] = {}
 
@@ -40,6 +42,7 @@ class Experiment(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
+    kind: Literal["split", "interleave"] = "split"
     salt: str = ""
     unit: Literal["user", "session"] = "user"
     layer: str | None = None
@@ -62,23 +65,21 @@ class Experiment(BaseModel):
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
             raise ValueError("two arms have one name")
-        if sum(arm.weight for arm in self.arms) <= 0:
-            raise ValueError("all weights are 0; give arms a weight above 0")
         if self.start and self.end and self.end <= self.start:
             raise ValueError("end is not after start")
         return self
 
 
 def read_experiment(path: Path) -> Experiment:
-    """Read one file; ExperimentError names the file and the key."""
+    """Read one file; ConfigError names the file and the key."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Experiment.model_validate(data)
     except OSError as error:
-        raise ExperimentError(f"{path}: {error.strerror}") from None
+        raise ConfigError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"]) or "experiment"
-        raise ExperimentError(f"{path.name}: {key}: {problem['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigError(f"{path.name}: {key}: {problem['msg'].removeprefix('Value error, ')}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ExperimentError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None

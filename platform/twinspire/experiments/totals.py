@@ -1,7 +1,7 @@
 """Sums by arm at every look, kept up to date with what each step adds.
 
-A step touches only the units that did something in it, so the whole costs as much as there are rows of units and steps. The
-state holds one number a unit, a fact and a kind of query.
+A step touches only the units that did something in it, so the whole costs as much as there are rows of units and steps.
+The state holds one number a unit, a fact and a kind of query.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class Totals:
         if fact.removeprefix(ANY) == "units":
             return np.ones(len(unit))
         values = self.state[plane, self.facts.index(fact.removeprefix(ANY)), unit].astype(np.float64)
-        return (values > 0).astype(np.float64) if fact.startswith(ANY) else values
+        return np.asarray((values > 0).astype(np.float64) if fact.startswith(ANY) else values)
 
     def _covariate(self, metric: Metric, unit: NDArray[np.integer]) -> Array:
         """The numerator's own past where it has one, else clicks; logarithms, as pasts have long tails."""
         fact = metric.facts[0] if metric.facts[0] in PAST else "clicks"
-        return self.past[fact][unit].astype(np.float64)
+        return np.asarray(self.past[fact][unit], np.float64)
 
 
 def _past(before: pl.DataFrame | None, count: int) -> dict[str, NDArray[np.float32]]:

@@ -59,7 +59,7 @@ def _waiting(report: Report, one: Comparison, days: float | None, notes: tuple[s
     assert one.high is not None
     span = f"anything from {percent(one.low)} to {percent(one.high)}"
     ended = report.status == "stopped" or (report.end is not None and report.until >= report.end - timedelta(hours=1))
-    so_far = f"{one.title.lower()} with {one.arm} is {percent(one.lift)} against the control"
+    so_far = f"{one.title.lower()} is {percent(one.lift)} with {one.arm}"
     if ended:
         sentence = f"No winner: {so_far}, but what was seen fits {span}; keep the control unless {one.arm} is cheaper."
         return Verdict(kind="no_winner", arm=one.arm, sentence=sentence, notes=notes)
@@ -69,15 +69,15 @@ def _waiting(report: Report, one: Comparison, days: float | None, notes: tuple[s
             when += f", after its end on {report.end:%-d %B}; let it run longer"
     else:
         when = "no decision is in sight at this size; let it run only if smaller differences matter"
-    sentence = f"Keep running: {so_far} so far, but it could be {span}; {when}."
+    sentence = f"Keep running: {so_far} so far, but the truth may be {span}; {when}."
     return Verdict(kind="keep_running", arm=one.arm, sentence=sentence, notes=notes, days_left=days)
 
 
 def _distrust(report: Report) -> str:
     off = max(report.ratio.arms, key=lambda arm: abs(arm.observed - arm.expected))
     return (
-        f"Do not trust this test: {off.name} got {off.observed:.2%} of the {report.unit}s where {off.expected:.2%} were "
-        "planned, more than chance explains (sample ratio mismatch); find out who is missing before reading on."
+        f"Do not trust this test: {off.name} got {off.observed:.2%} of the {report.unit}s where {off.expected:.2%} "
+        "were planned, more than chance explains (sample ratio mismatch); find out who is missing before reading on."
     )
 
 
@@ -85,8 +85,9 @@ def _guardrail(guard: GuardLine) -> str:
     if guard.name == "p99_ms":
         value = f"1 in 100 answers takes longer than {guard.value:,.0f} ms" if guard.value else "answers are slow"
         return f"Stop {guard.arm}: {value}, the limit is {guard.limit:g} ms."
+    when = f" around {guard.since:%-d %B %H:%M}" if guard.worst != guard.share and guard.since else ""
     what = {"empty_share": "find nothing", "error_share": "fail"}[guard.name]
-    return f"Stop {guard.arm}: {guard.share:.2%} of its searches {what}, the limit is {guard.limit:.2%}."
+    return f"Stop {guard.arm}: {guard.worst:.2%} of its searches {what}{when}, the limit is {guard.limit:.2%}."
 
 
 def _notes(report: Report) -> tuple[str, ...]:
@@ -94,12 +95,16 @@ def _notes(report: Report) -> tuple[str, ...]:
     everyone = report.units + report.mixed
     if report.mixed > MIXED_SHARE * everyone:
         notes.append(
-            f"{report.mixed:,} {report.unit}s ({report.mixed / everyone:.1%}) were shown more than one arm and are left "
-            "out: weights or arms were changed while the experiment ran."
+            f"{report.mixed:,} {report.unit}s ({report.mixed / everyone:.1%}) were shown more than one arm and are "
+            "left out: weights or arms were changed while the experiment ran."
         )
-    both = {guard.name: guard for guard in report.guards if guard.broken and not guard.stops}
-    for guard in both.values():
-        notes.append(f"{guard.arm} breaks a limit too ({guard.title}): not the doing of the treatment.")
+    notes += [
+        f"{guard.arm} breaks a limit ({guard.title}), but is not worse than the control: look at the servers."
+        if guard.arm in report.treatments
+        else f"The control breaks a limit ({guard.title}): no doing of a treatment."
+        for guard in report.guards
+        if guard.broken and not guard.stops
+    ]
     return tuple(notes)
 
 

@@ -1,8 +1,8 @@
 """Exposures and interactions of an experiment with a planted truth, by the million: no towers, no search, no server.
 
-Units come back at their own rates, search, click, rephrase what found nothing they liked, and some buy. What the treatment
-changes is known exactly: purchases and money a unit rise by `lift` (by `lift + tail_lift` for long-tail queries), the chance
-that a search is clicked by `click_lift`.
+Units come back at their own rates, search, click, rephrase what found nothing they liked, and some buy. What the
+treatment changes is known exactly: purchases and money a unit rise by `lift` (by `lift + tail_lift` for long-tail
+queries), the chance that a search is clicked by `click_lift`.
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def _exposures(
     name: str,
 ) -> pl.DataFrame:
     count = len(searches.unit)
-    chance = np.where(arm > 0, traffic.error if traffic.treatment_error is None else traffic.treatment_error, traffic.error)
+    chance = np.where(
+        arm > 0, traffic.error if traffic.treatment_error is None else traffic.treatment_error, traffic.error
+    )
     status = np.where(generator.random(count) < chance, 500, 200)
     frame = pl.DataFrame(
         {
