@@ -131,7 +131,7 @@ def truth(metric: str, lift: float) -> NDArray[np.float64]:
         return np.full(DAYS, 1 + lift)
     # Of a unit with taste t and s searches, 1 - exp(-0.05 t s) buy; s by day d is negative binomial, at least 1.
     generator = np.random.default_rng(1)
-    rate, taste = 0.5 * generator.gamma(2.0, 0.5, 400_000), generator.gamma(2.0, 0.5, 400_000)
+    rate, taste = 0.5 * generator.gamma(2.0, 0.5, 60_000), generator.gamma(2.0, 0.5, 60_000)
     ratios = []
     for day in range(1, DAYS + 1):
         searches = generator.poisson(rate * day)

@@ -12,7 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import polars as pl
+from pyarrow import parquet
 
+from twinspire.dataset.schema import EARLIEST, LATEST
 from twinspire.errors import DatasetError
 from twinspire.experiments.guardrails import broken_by_cluster
 from twinspire.experiments.metrics import MetricsConfig
@@ -28,6 +30,7 @@ SEED = 7
 HEAD, TORSO, TAIL = 0, 1, 2
 KINDS = 3
 CLICK_WITHIN = timedelta(minutes=30)
+AFTERWARDS = timedelta(hours=1)  # how long after the last search outcomes still count
 PERIOD_BEFORE = timedelta(days=14)  # what CUPED and "new users" look back on
 STEPS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
 LEAST_STEPS = 3
@@ -55,21 +58,14 @@ class Events:
     def __init__(self, folder: Path, experiment: Experiment, until: datetime | None = None) -> None:
         self.folder, self.experiment = folder, experiment
         self.metrics = MetricsConfig.of(experiment.metrics)
+        self._files = {table: _files(folder / table) for table in ("exposures", "interactions")}
         self._arms = pl.Enum([arm.name for arm in experiment.arms])
         self._until = min((time for time in (until, experiment.end) if time is not None), default=None)
-        names = [arm.name for arm in experiment.arms]
-        here = (pl.col("experiment") == experiment.name) & ~pl.col("override")
+        self._unit_column = "user_id" if experiment.unit == "user" else "session_id"
         exposures = self._scan("exposures")
         if exposures is None:
             raise DatasetError(f"{folder}: there is no exposures/*.parquet; give the folder of serve's --events")
-        exposures = exposures.filter(here, pl.col("arm").is_in(names))
-        if experiment.start is not None:
-            exposures = exposures.filter(pl.col("timestamp") >= experiment.start)
-        self.exposures = exposures if self._until is None else exposures.filter(pl.col("timestamp") < self._until)
-        interactions = self._scan("interactions")
-        column = "user_id" if experiment.unit == "user" else "session_id"
-        self._interactions = None if interactions is None else interactions.filter(pl.col(column).is_not_null())
-        self._unit_column = column
+        self.exposures = self._of_experiment(exposures)
         bounds = self.exposures.select(
             pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"), pl.len()
         ).collect(engine="streaming")
@@ -80,11 +76,28 @@ class Events:
                 "--events ...` write here, and is its status running?"
             )
 
+    def _of_experiment(self, exposures: pl.LazyFrame) -> pl.LazyFrame:
+        experiment, at = self.experiment, pl.col("timestamp")
+        here = (pl.col("experiment") == experiment.name) & ~pl.col("override")
+        found = exposures.filter(here, pl.col("arm").is_in([arm.name for arm in experiment.arms]))
+        if experiment.start is not None:
+            found = found.filter(at >= experiment.start)
+        return found if self._until is None else found.filter(at < self._until)
+
     def _scan(self, table: str) -> pl.LazyFrame | None:
-        files = sorted((self.folder / table).glob("*.parquet"))
-        if files:
-            return pl.scan_parquet(files, missing_columns="insert")
-        return None
+        files = self._files[table]
+        return pl.scan_parquet([file.path for file in files], missing_columns="insert") if files else None
+
+    def _during(self, table: str, begin: datetime, end: datetime) -> pl.LazyFrame | None:
+        """What happened from `begin` to before `end`, of the files that have some of it."""
+        files = self._files[table]
+        some = [file.path for file in files if file.first < end and file.last >= begin] or [
+            file.path for file in files[:1]
+        ]
+        if not some:
+            return None
+        scanned = pl.scan_parquet(some, missing_columns="insert")
+        return scanned.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < end)
 
     @property
     def since(self) -> datetime:
@@ -138,7 +151,8 @@ class Events:
         """For each look: facts of the step before it by unit and kind of query, and what guardrails need."""
         begin = self.since
         for end in self.looks:
-            yield self._facts(begin, end), self._searches(begin, end)
+            until = max(end, self.last + AFTERWARDS) if end == self.looks[-1] else end
+            yield self._facts(begin, min(until, self._until or until)), self._searches(begin, end)
             begin = end
 
     def searches_by_step(self) -> Iterator[pl.DataFrame]:
@@ -150,9 +164,9 @@ class Events:
 
     def before(self) -> pl.DataFrame | None:
         """What each unit did in the fourteen days before; None where nothing is known of that time."""
-        if self._interactions is None:
-            return None
         past = self._keyed_interactions(self.since - PERIOD_BEFORE, self.since)
+        if past is None:
+            return None
         counted = past.group_by("key").agg(
             *(((pl.col("event") == event).sum()).alias(f"{event}s") for event in _ACTIONS), pl.col("value").sum()
         )
@@ -161,11 +175,12 @@ class Events:
             return None
         return self.units.frame.select("key", "unit").join(frame, on="key").drop("key")
 
-    def _keyed_interactions(self, begin: datetime, end: datetime) -> pl.LazyFrame:
-        assert self._interactions is not None
-        during = self._interactions.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < end)
+    def _keyed_interactions(self, begin: datetime, end: datetime) -> pl.LazyFrame | None:
+        during = self._during("interactions", begin, end)
+        if during is None:
+            return None
         value = pl.col("value").fill_null(0.0) if "value" in during.collect_schema() else pl.lit(0.0).alias("value")
-        return during.filter(pl.col("event").is_in(_ACTIONS)).select(
+        return during.filter(pl.col("event").is_in(_ACTIONS), pl.col(self._unit_column).is_not_null()).select(
             pl.col(self._unit_column).hash(SEED).alias("key"),
             pl.col("timestamp").dt.epoch("us").alias("at"),
             "event",
@@ -173,10 +188,15 @@ class Events:
             _query(),
         )
 
+    def _exposures_during(self, begin: datetime, end: datetime) -> pl.LazyFrame:
+        during = self._during("exposures", begin, end)
+        assert during is not None
+        return self._of_experiment(during)
+
     def _facts(self, begin: datetime, end: datetime) -> pl.DataFrame:
         """Rows (unit, kind): sums of what was searched and done from `begin` to before `end`."""
         later = end + CLICK_WITHIN
-        exposures = self.exposures.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < later).select(
+        exposures = self._exposures_during(begin, later).select(
             pl.col("unit_id").hash(SEED).alias("key"),
             pl.col("timestamp").dt.epoch("us").alias("at"),
             pl.lit(value=True).alias("search"),
@@ -186,8 +206,9 @@ class Events:
             ((pl.col("results") == 0) & (pl.col("status") < 400)).alias("empty"),
         )
         parts = [exposures]
-        if self._interactions is not None:
-            done = self._keyed_interactions(begin, later).with_columns(search=pl.lit(value=False), empty=False)
+        done = self._keyed_interactions(begin, later)
+        if done is not None:
+            done = done.with_columns(search=pl.lit(value=False), empty=pl.lit(value=False))
             parts.append(done.select("key", "at", "search", "event", "value", "q", "empty"))
         together = pl.concat(parts).join(self.units.frame.lazy().drop("arm"), on="key").drop("key")
         events = together.filter(pl.col("at") >= pl.col("first")).drop("first").collect(engine="streaming")
@@ -197,9 +218,32 @@ class Events:
 
     def _searches(self, begin: datetime, end: datetime) -> pl.DataFrame:
         """Rows (arm, of what, cluster): searches, and how many of them broke a limit."""
-        during = self.exposures.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < end)
+        during = self._exposures_during(begin, end)
         arm = pl.col("arm").cast(self._arms).to_physical().cast(pl.UInt8)
         return broken_by_cluster(during.with_columns(arm), self.experiment.guardrails)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A Parquet file and the first and last time in it."""
+
+    path: Path
+    first: datetime
+    last: datetime
+
+
+def _files(folder: Path) -> list[_File]:
+    """The files of a table; one that does not say which times it has may have any."""
+    return [_File(path, *_times(path)) for path in sorted(folder.glob("*.parquet"))]
+
+
+def _times(path: Path) -> tuple[datetime, datetime]:
+    metadata = parquet.read_metadata(path)
+    column = metadata.schema.names.index("timestamp")
+    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+    if any(group is None or not group.has_min_max for group in groups):
+        return EARLIEST, LATEST
+    return min((group.min for group in groups), default=LATEST), max((group.max for group in groups), default=EARLIEST)
 
 
 def _query() -> pl.Expr:

@@ -24,6 +24,11 @@ TONES = {
     "no_winner": ("wait", "No winner"),
     "too_early": ("wait", "Too early"),
 }
+METHODS = (
+    "Ranges above are asymptotic confidence sequences (Waudby-Smith et al., 2021) of the logarithm of the ratio, by "
+    "the delta method, adjusted by CUPED; p-values are always valid and Holm-corrected within the other metrics and "
+    "within the slices. Below are the 95 % intervals for one look at a time fixed beforehand; money is bootstrapped."
+)
 
 
 def render(report: Report) -> str:
@@ -162,7 +167,7 @@ def _limits(report: Report) -> str:
         if broken
         else "All arms keep within their limits"
     )
-    p99 = [f"{guard.arm} {guard.value:,.0f} ms" for guard in report.guards if guard.value is not None]
+    p99 = [f"{guard.value:,.0f} ms ({guard.arm})" for guard in report.guards if guard.value is not None]
     slow = f" 99 in 100 answers come within {', '.join(p99)}; the limit allows 1 in 100 to be slower." if p99 else ""
     return f"{told}.{slow} An arm is stopped once it is certain to be above the dashed line."
 
@@ -209,12 +214,9 @@ def _glossary(report: Report) -> str:
         if one.once is not None
     )
     return (
-        f"<section><h2>In plain words</h2><dl>{rows}</dl>"
-        "<details><summary>For statisticians</summary><p>Ranges above are asymptotic confidence sequences (Waudby-Smith "
-        "et al., 2021) of the logarithm of the ratio, by the delta method, adjusted by CUPED; p-values are always valid "
-        "and Holm-corrected within the other metrics and within the slices. Below, the 95 % intervals for one look at a "
-        "time fixed beforehand; money is bootstrapped.</p><table><thead><tr><th></th><th>one look, 95 %</th>"
-        f"<th>p, one look</th><th>p, always valid</th><th>by</th></tr></thead><tbody>{once}</tbody></table></details></section>\n"
+        f"<section><h2>In plain words</h2><dl>{rows}</dl><details><summary>For statisticians</summary><p>{METHODS}</p>"
+        "<table><thead><tr><th></th><th>one look, 95 %</th><th>p, one look</th><th>p, always valid</th><th>by</th></tr>"
+        f"</thead><tbody>{once}</tbody></table></details></section>\n"
     )
 
 

@@ -37,9 +37,9 @@ def promote(experiment: Experiment, report: Report, data: Path) -> str:
 
     Errors: ConfigError of `winning_bundle`; RegistryError with the reasons where a gate refuses.
     """
+    name, version = winning_bundle(experiment, report)
     from twinspire import registry
 
-    name, version = winning_bundle(experiment, report)
     of_registry: Any = registry
     decision = of_registry.judge(name, version, data)
     return str(of_registry.promote(decision).uri)

@@ -1,0 +1,40 @@
+"""Folders of simulated events, made once."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from twinspire.experiments.spec import Experiment
+from twinspire.simulation.traffic import Traffic, write_events
+
+START = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+def declare(arms=("control", "treatment"), **more):
+    guardrails = {"p99_ms": 50, "empty_share": 0.02, "error_share": 0.01}
+    given = {"name": "e", "arms": [{"name": arm} for arm in arms], "start": START, "status": "running"}
+    return Experiment.model_validate({**given, "guardrails": guardrails, **more})
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory):
+    """Makes a folder of events of experiment `e`."""
+
+    def make(**traffic):
+        folder = tmp_path_factory.mktemp("events")
+        write_events(folder, "e", START, Traffic(**{"units": 15_000, "days": 10, "visits_a_day": 0.15, **traffic}))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def gained(simulated):
+    """Purchases rise by 25 %, and by 40 % more on long-tail queries; clicks by 10 %."""
+    return simulated(lift=0.25, tail_lift=0.4, click_lift=0.1, buy=0.15)
+
+
+@pytest.fixture(scope="session")
+def alike(simulated):
+    """Both arms are the same."""
+    return simulated(units=6000, seed=4)
