@@ -1,5 +1,6 @@
 """Folders of simulated events, made once."""
 
+import gc
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,14 @@ def declare(arms=("control", "treatment"), **more):
     guardrails = {"p99_ms": 50, "empty_share": 0.02, "error_share": 0.01}
     given = {"name": "e", "arms": [{"name": arm} for arm in arms], "start": START, "status": "running"}
     return Experiment.model_validate({**given, "guardrails": guardrails, **more})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _little_garbage():
+    """statsmodels' multipletests collects garbage at every call; what is loaded by now needs no looking at."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -159,7 +159,7 @@ class _Comparisons:
         p = np.array([sequential.p_value(estimate.z[-1], time[-1]) for estimate, time in found])
         known = ~np.isnan(p)
         corrected = p.copy()
-        if known.any():
+        if known.sum() > 1:
             corrected[known] = multipletests(p[known], method="holm")[1]
         alpha = sequential.ALPHA / max(int(known.sum()), 1)
         return [

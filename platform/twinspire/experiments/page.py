@@ -42,17 +42,29 @@ def render(report: Report) -> str:
         _header(report),
     ]
     drawn = _Pictures()
-    for arm in report.treatments:
-        parts.append(_metrics(report, arm))
-        parts.append(
-            drawn.section(
-                f"How the difference became known{_of(report, arm)}",
-                "The line is the difference to the control so far; the band is what it may truly be. A band wholly on "
-                "one side of zero is a clear difference, on whatever day you look.",
-                pictures.over_time(report, arm),
-            )
+    alarm = {"distrust": [_ratio], "guardrail": [_guards]}.get(report.verdict.kind, [])
+    usual = [_arms, _who_gains, _guards, _ratio]
+    parts.extend(section(report, drawn) for section in [*alarm, *(one for one in usual if one not in alarm)])
+    parts.append(_glossary(report))
+    parts.append("</main></body></html>\n")
+    return "".join(parts)
+
+
+def _arms(report: Report, drawn: _Pictures) -> str:
+    return "".join(
+        _metrics(report, arm)
+        + drawn.section(
+            f"How the difference became known{_of(report, arm)}",
+            "The line is the difference to the control so far; the band is what it may truly be. A band wholly on one side "
+            "of zero is a clear difference, on whatever day you look.",
+            pictures.over_time(report, arm),
         )
-    parts.extend(
+        for arm in report.treatments
+    )
+
+
+def _who_gains(report: Report, drawn: _Pictures) -> str:
+    return "".join(
         drawn.section(
             f"Who gains{_of(report, arm)}",
             "Each row is a part of the searches or shoppers. Ranges are wider here: many rows are looked at, and a few "
@@ -61,12 +73,14 @@ def render(report: Report) -> str:
         )
         for arm in report.treatments
     )
-    if report.guards:
-        parts.append(drawn.section("Limits", _limits(report), pictures.guardrails(report)))
-    parts.append(drawn.section("Was the split fair?", _fair(report), pictures.sample_ratio(report)))
-    parts.append(_glossary(report))
-    parts.append("</main></body></html>\n")
-    return "".join(parts)
+
+
+def _guards(report: Report, drawn: _Pictures) -> str:
+    return drawn.section("Limits", _limits(report), pictures.guardrails(report)) if report.guards else ""
+
+
+def _ratio(report: Report, drawn: _Pictures) -> str:
+    return drawn.section("Was the split fair?", _fair(report), pictures.sample_ratio(report))
 
 
 class _Pictures:
@@ -163,7 +177,7 @@ def value(number: float | None, form: str) -> str:
 def _limits(report: Report) -> str:
     broken = [guard for guard in report.guards if guard.broken]
     told = (
-        "; ".join(f"{guard.arm} breaks it: {guard.title}, known since {guard.since:%-d %B %H:%M}" for guard in broken)
+        "; ".join(f"{one.arm} is above it: {one.title} (certain since {one.since:%-d %B %H:%M})" for one in broken)
         if broken
         else "All arms keep within their limits"
     )
@@ -174,7 +188,7 @@ def _limits(report: Report) -> str:
 
 def _fair(report: Report) -> str:
     told = ", ".join(
-        f"{arm.name} {arm.units:,} ({arm.observed:.2%} of {arm.expected:.2%} planned)" for arm in report.ratio.arms
+        f"{arm.name} {arm.units:,} ({arm.observed:.2%}, planned {arm.expected:.2%})" for arm in report.ratio.arms
     )
     chance = (
         "less often than once in 1,000 fair splits"

@@ -51,19 +51,23 @@ def _metrics(report: Report, arm: str) -> Table:
 def _slices(report: Report) -> Table:
     metrics = list(dict.fromkeys(one.metric for one in report.comparisons))
     titles = {one.metric: one.title for one in report.comparisons}
-    table = _table("By slice; in colour what is clear", ["slice", "arm"], [titles[metric] for metric in metrics])
+    several = len(report.treatments) > 1
+    names = ["slice", "arm"] if several else ["slice"]
+    table = _table("By slice; in colour what is clear", names, [titles[metric] for metric in metrics])
     rows = dict.fromkeys((one.slice, one.arm) for one in report.slices)
     found = {(one.slice, one.arm, one.metric): one for one in report.slices}
     for name, arm in rows:
         cells = [found[name, arm, metric] for metric in metrics]
-        table.add_row(name, arm, *(Text(_change(one), style=TONES[saying(one)[1]]) for one in cells))
+        table.add_row(
+            *([name, arm] if several else [name]), *(Text(_change(one), style=TONES[saying(one)[1]]) for one in cells)
+        )
     return table
 
 
 def _checks(report: Report) -> list[Text]:
-    arms = ", ".join(f"{arm.name} {arm.observed:.2%} of {arm.expected:.2%}" for arm in report.ratio.arms)
+    arms = ", ".join(f"{arm.name} {arm.observed:.2%} (planned {arm.expected:.2%})" for arm in report.ratio.arms)
     fair = "the split is fair" if report.ratio.trusted else "THE SPLIT IS NOT FAIR"
-    lines = [Text(f"{fair}: {arms} (p = {report.ratio.p:.2g})", style="dim" if report.ratio.trusted else "bold red")]
+    lines = [Text(f"{fair}: {arms}; p = {report.ratio.p:.2g}", style="dim" if report.ratio.trusted else "bold red")]
     lines += [
         Text(f"{guard.arm} breaks {guard.name} {guard.limit:g}: {guard.title}", style="bold red")
         for guard in report.guards
