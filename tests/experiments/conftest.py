@@ -1,20 +1,11 @@
 """Folders of simulated events, made once."""
 
 import gc
-from datetime import UTC, datetime
 
 import pytest
+from planted import START
 
-from twinspire.experiments.spec import Experiment
 from twinspire.simulation.traffic import Traffic, write_events
-
-START = datetime(2026, 11, 2, tzinfo=UTC)
-
-
-def declare(arms=("control", "treatment"), **more):
-    guardrails = {"p99_ms": 50, "empty_share": 0.02, "error_share": 0.01}
-    given = {"name": "e", "arms": [{"name": arm} for arm in arms], "start": START, "status": "running"}
-    return Experiment.model_validate({**given, "guardrails": guardrails, **more})
 
 
 @pytest.fixture(scope="session", autouse=True)

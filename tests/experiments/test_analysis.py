@@ -6,7 +6,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
-from conftest import START, declare
+from planted import START, declare
 
 from twinspire.errors import ConfigError
 from twinspire.experiments.analysis import analyse, baseline_of, check_guardrails

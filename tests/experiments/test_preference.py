@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pytest
-from conftest import declare
+from planted import declare
 from scipy.stats import binomtest
 
 from twinspire.errors import DatasetError

@@ -55,8 +55,8 @@ def _arms(report: Report, drawn: _Pictures) -> str:
         _metrics(report, arm)
         + drawn.section(
             f"How the difference became known{_of(report, arm)}",
-            "The line is the difference to the control so far; the band is what it may truly be. A band wholly on one side "
-            "of zero is a clear difference, on whatever day you look.",
+            "The line is the difference to the control so far; the band is what it may truly be. A band wholly on one "
+            "side of zero is a clear difference, on whatever day you look.",
             pictures.over_time(report, arm),
         )
         for arm in report.treatments
