@@ -5,6 +5,7 @@
     ├── DatasetError            a table, a column or a row of the input
     ├── BundleError             a bundle that is missing, damaged or does not fit
     ├── RegistryError           a registered model, version or alias that is not there or cannot be
+    ├── ExperimentError         an experiment's file, or events that cannot answer it; names the key
     ├── RequestError            a search request; carries the field it is about
     └── EnvironmentProblem      a port, a device or a service that is not to be had
 
@@ -30,6 +31,10 @@ class BundleError(TwinspireError):
 
 class RegistryError(TwinspireError):
     """A registered model, version or alias that is not there or cannot be; names those that there are."""
+
+
+class ExperimentError(TwinspireError):
+    """An experiment's file that cannot be used, or events that cannot answer it; names the file and the key."""
 
 
 class RequestError(TwinspireError):

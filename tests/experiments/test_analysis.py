@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from planted import START, declare
 
-from twinspire.errors import ConfigError
+from twinspire.errors import ConfigError, ExperimentError
 from twinspire.experiments.analysis import analyse, baseline_of, check_guardrails
 from twinspire.experiments.page import render
 from twinspire.experiments.report import Report
@@ -118,7 +118,7 @@ def test_declared_metrics(alike):
     assert 0 < found.control < 1
     assert found.title == "Buyers clicks"
     for wrong in ({"primary": "love"}, {"declared": {"a": {"numerator": "hearts"}}}):
-        with pytest.raises((ConfigError, ValueError), match="known are"):
+        with pytest.raises((ExperimentError, ValueError), match="known are"):
             declare(metrics=wrong)
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from twinspire.errors import ConfigError
+from twinspire.errors import ExperimentError
 from twinspire.experiments import store
 from twinspire.experiments.spec import read_experiment
 
@@ -40,20 +40,20 @@ def test_start_and_stop(tmp_path):
 
 def test_what_is_not_started(tmp_path):
     write(tmp_path, "a", "end: 2026-11-01T00:00:00Z")
-    with pytest.raises(ConfigError, match=r"a.yaml: end: 2026-11-01 00:00 is over"):
+    with pytest.raises(ExperimentError, match=r"a.yaml: end: 2026-11-01 00:00 is over"):
         store.start(tmp_path, "a", now=NOW)
     write(tmp_path, "b")
     store.start(tmp_path, "b", now=NOW)
-    with pytest.raises(ConfigError, match="running already"):
+    with pytest.raises(ExperimentError, match="running already"):
         store.start(tmp_path, "b", now=NOW)
     store.stop(tmp_path, "b", "")
-    with pytest.raises(ConfigError, match="was stopped; start a new one"):
+    with pytest.raises(ExperimentError, match="was stopped; start a new one"):
         store.start(tmp_path, "b")
-    with pytest.raises(ConfigError, match="b is stopped, not running"):
+    with pytest.raises(ExperimentError, match="b is stopped, not running"):
         store.stop(tmp_path, "b", "")
-    with pytest.raises(ConfigError, match=r"no experiment 'c' in .*; there are a, b"):
+    with pytest.raises(ExperimentError, match=r"no experiment 'c' in .*; there are a, b"):
         store.start(tmp_path, "c")
-    with pytest.raises(ConfigError, match="there is no such folder"):
+    with pytest.raises(ExperimentError, match="there is no such folder"):
         store.start(tmp_path / "none", "c")
 
 
@@ -62,7 +62,7 @@ def test_a_layer_has_room_for_one_whole(tmp_path):
         write(tmp_path, name, f"layer: ranking\nshare: {share}")
     store.start(tmp_path, "a")
     before = (tmp_path / "b.yaml").read_text()
-    with pytest.raises(ConfigError, match=r"share: 0.4 does not fit into layer ranking.*at most 0.3"):
+    with pytest.raises(ExperimentError, match=r"share: 0.4 does not fit into layer ranking.*at most 0.3"):
         store.start(tmp_path, "b")
     assert (tmp_path / "b.yaml").read_text() == before
     store.start(tmp_path, "c")
@@ -81,7 +81,7 @@ def test_a_layer_has_room_for_one_whole(tmp_path):
 def test_a_broken_file_is_one_line(tmp_path, line, said):
     path = write(tmp_path, "a")
     path.write_text(path.read_text().replace("status: draft  # set by twinspire", "") + line)
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ExperimentError, match=said) as caught:
         store.start(tmp_path, "a")
     assert "\n" not in str(caught.value)
 

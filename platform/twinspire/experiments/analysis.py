@@ -314,10 +314,10 @@ def _p99(events: Events, arms: list[str]) -> dict[int, float]:
 
 
 def _planned(events: Events) -> float:
-    """How many looks the experiment is to last."""
-    if events.experiment.end is not None:
-        return (events.experiment.end - events.since) / events.step
-    return float(max(USUAL_DAYS, len(events.looks)) if events.step < timedelta(days=1) else USUAL_DAYS)
+    """How many looks the experiment is to last: nothing that is seen may change it."""
+    end = events.experiment.end
+    lasting = end - events.since if end is not None else timedelta(days=USUAL_DAYS)
+    return lasting / events.step
 
 
 def _gloss(metric: Metric, unit: str) -> str:

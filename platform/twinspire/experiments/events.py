@@ -106,8 +106,8 @@ class Events:
 
     @cached_property
     def step(self) -> timedelta:
-        """A day, or less where the events last less than three."""
-        lasting = self.last - self.since
+        """A day, or less where the experiment is to last, or without an end has lasted, less than three."""
+        lasting = (self.experiment.end or self.last) - self.since
         return next((step for step in STEPS if lasting >= LEAST_STEPS * step), STEPS[-1])
 
     @cached_property

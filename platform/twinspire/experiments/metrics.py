@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from twinspire.errors import ConfigError
+from twinspire.errors import ExperimentError
 
 FACTS = {
     "units": "1 for each unit",
@@ -116,12 +116,12 @@ class MetricsConfig(BaseModel):
 
     @classmethod
     def of(cls, declared: BaseModel) -> MetricsConfig:
-        """From the `metrics` of an experiment. Errors: ConfigError."""
+        """From the `metrics` of an experiment. Errors: ExperimentError."""
         try:
             return cls.model_validate(declared.model_dump(exclude_unset=True))
         except ValidationError as error:
             said = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"metrics: {said}") from None
+            raise ExperimentError(f"metrics: {said}") from None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twinspire.errors import ConfigError
+from twinspire.errors import ExperimentError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,14 +18,16 @@ SCHEME = "models:/"
 def winning_bundle(experiment: Experiment, report: Report) -> tuple[str, str]:
     """Name and version or alias of the registered bundle of the arm that the report says to ship.
 
-    Errors: ConfigError where the report does not say so, or the arm's bundle is not a registered one.
+    Errors: ExperimentError where the report does not say so, or the arm's bundle is not a registered one.
     """
     if report.verdict.kind != "ship":
-        raise ConfigError(f"nothing to promote: {report.verdict.sentence}")
+        raise ExperimentError(f"nothing to promote: {report.verdict.sentence}")
     arm = next(one for one in experiment.arms if one.name == report.verdict.arm)
     if arm.bundle is None or not arm.bundle.startswith(SCHEME):
         given = arm.bundle or "the server's default"
-        raise ConfigError(f"arm {arm.name} has {given}; only a bundle of the registry ({SCHEME}NAME@ALIAS) is promoted")
+        raise ExperimentError(
+            f"arm {arm.name} has {given}; only a bundle of the registry ({SCHEME}NAME@ALIAS) is promoted"
+        )
     name, at, version = arm.bundle.removeprefix(SCHEME).partition("@")
     if not at:
         name, _, version = name.partition("/")
@@ -35,7 +37,7 @@ def winning_bundle(experiment: Experiment, report: Report) -> tuple[str, str]:
 def promote(experiment: Experiment, report: Report, data: Path) -> str:
     """Judge the winner by the registry's gates on `data`; where all pass it becomes the champion. Gives its URI.
 
-    Errors: ConfigError of `winning_bundle`; RegistryError with the reasons where a gate refuses.
+    Errors: ExperimentError of `winning_bundle`; RegistryError with the reasons where a gate refuses.
     """
     name, version = winning_bundle(experiment, report)
     from twinspire import registry

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from twinspire.errors import ConfigError
+from twinspire.errors import ExperimentError
 from twinspire.experiments.metrics import MetricsConfig
 
 if TYPE_CHECKING:
@@ -71,15 +71,15 @@ class Experiment(BaseModel):
 
 
 def read_experiment(path: Path) -> Experiment:
-    """Read one file; ConfigError names the file and the key."""
+    """Read one file; ExperimentError names the file and the key."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Experiment.model_validate(data)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+        raise ExperimentError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"]) or "experiment"
-        raise ConfigError(f"{path.name}: {key}: {problem['msg'].removeprefix('Value error, ')}") from None
+        raise ExperimentError(f"{path.name}: {key}: {problem['msg'].removeprefix('Value error, ')}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
+        raise ExperimentError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None

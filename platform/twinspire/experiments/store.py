@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import yaml
 
-from twinspire.errors import ConfigError, EnvironmentProblem
+from twinspire.errors import EnvironmentProblem, ExperimentError
 from twinspire.experiments.metrics import MetricsConfig
 from twinspire.experiments.spec import Experiment, read_experiment
 
@@ -25,16 +25,16 @@ DECISIONS = "decisions.jsonl"
 def find(folder: Path, name: str) -> tuple[Path, Experiment]:
     """The file of an experiment, and what it declares.
 
-    Errors: ConfigError for a name that no file has, or that a broken file may have.
+    Errors: ExperimentError for a name that no file has, or that a broken file may have.
     """
     if not folder.is_dir():
-        raise ConfigError(f"--experiments {folder}: there is no such folder")
+        raise ExperimentError(f"--experiments {folder}: there is no such folder")
     broken: list[str] = []
     names: list[str] = []
     for path in _files(folder):
         try:
             experiment = read_experiment(path)
-        except ConfigError as error:
+        except ExperimentError as error:
             if path.stem == name:
                 raise
             broken.append(str(error))
@@ -43,25 +43,25 @@ def find(folder: Path, name: str) -> tuple[Path, Experiment]:
         if experiment.name == name:
             return path, experiment
     there = f"there are {', '.join(names)}" if names else "there is none"
-    raise ConfigError(f"no experiment {name!r} in {folder}; {there}" + (f"; {broken[0]}" if broken else ""))
+    raise ExperimentError(f"no experiment {name!r} in {folder}; {there}" + (f"; {broken[0]}" if broken else ""))
 
 
 def start(folder: Path, name: str, *, now: datetime | None = None) -> Experiment:
     """Set an experiment running; one without a start begins now.
 
-    Errors: ConfigError where it runs already, has been stopped, is over, names metrics that are not known, or where its
-    layer has no room.
+    Errors: ExperimentError where it runs already, has been stopped, is over, names metrics that are not known, or where
+    its layer has no room.
     """
     path, experiment = find(folder, name)
     now = now or datetime.now(UTC)
     if experiment.status == "running":
-        raise ConfigError(f"{path.name}: status: {name} is running already")
+        raise ExperimentError(f"{path.name}: status: {name} is running already")
     if experiment.status == "stopped":
-        raise ConfigError(
+        raise ExperimentError(
             f"{path.name}: status: {name} was stopped; start a new one, with a name and a salt of its own"
         )
     if experiment.end is not None and experiment.end <= now:
-        raise ConfigError(f"{path.name}: end: {experiment.end:%Y-%m-%d %H:%M} is over")
+        raise ExperimentError(f"{path.name}: end: {experiment.end:%Y-%m-%d %H:%M} is over")
     MetricsConfig.of(experiment.metrics)
     _check_room(folder, path, experiment)
     changes = {"status": "running"}
@@ -75,11 +75,11 @@ def start(folder: Path, name: str, *, now: datetime | None = None) -> Experiment
 def stop(folder: Path, name: str, reason: str, *, now: datetime | None = None) -> Experiment:
     """Stop an experiment: everyone gets the control. Its events stay, and can be reported on.
 
-    Errors: ConfigError where it does not run.
+    Errors: ExperimentError where it does not run.
     """
     path, experiment = find(folder, name)
     if experiment.status != "running":
-        raise ConfigError(f"{path.name}: status: {name} is {experiment.status}, not running")
+        raise ExperimentError(f"{path.name}: status: {name} is {experiment.status}, not running")
     change(path, {"status": "stopped"})
     record(folder, name, "stop", reason=reason, now=now)
     return find(folder, name)[1]
@@ -143,12 +143,12 @@ def _check_room(folder: Path, path: Path, experiment: Experiment) -> None:
     for other_path in _files(folder):
         if other_path == path:
             continue
-        with suppress(ConfigError):
+        with suppress(ExperimentError):
             other = read_experiment(other_path)
             if other.layer == experiment.layer and other.status == "running":
                 taken += other.share
     if taken + experiment.share > 1 + 1e-9:
-        raise ConfigError(
+        raise ExperimentError(
             f"{path.name}: share: {experiment.share:g} does not fit into layer {experiment.layer}, of which running "
             f"experiments take {taken:g}; make it at most {max(1 - taken, 0):g}, or stop one"
         )

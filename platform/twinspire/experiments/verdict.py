@@ -98,6 +98,8 @@ def _notes(report: Report) -> tuple[str, ...]:
             f"{report.mixed:,} {report.unit}s ({report.mixed / everyone:.1%}) were shown more than one arm and are "
             "left out: weights or arms were changed while the experiment ran."
         )
+    if report.end is None and report.until - report.since < timedelta(days=1):
+        notes.append("No end is declared, so two weeks are planned and ranges are wide until then: declare an end.")
     notes += [
         f"{guard.arm} breaks a limit ({guard.title}), but is not worse than the control: look at the servers."
         if guard.arm in report.treatments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twinspire.errors import ConfigError, DatasetError
+from twinspire.errors import DatasetError, ExperimentError
 from twinspire.experiments import store
 from twinspire.experiments.analysis import check_guardrails
 from twinspire.experiments.spec import read_experiment
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 def look(experiments: Path, events: Path) -> Iterator[str]:
     """One look at all running experiments; a line for each arm that was stopped, and each file that cannot be read.
 
-    Errors: ConfigError for a folder that is not there.
+    Errors: ExperimentError for a folder that is not there.
     """
     if not experiments.is_dir():
-        raise ConfigError(f"--experiments {experiments}: there is no such folder")
+        raise ExperimentError(f"--experiments {experiments}: there is no such folder")
     for path in sorted(path for path in experiments.iterdir() if path.suffix in store.SUFFIXES):
         try:
             experiment = read_experiment(path)
-        except ConfigError as error:
+        except ExperimentError as error:
             yield str(error)
             continue
         if experiment.status == "running" and experiment.kind == "split":
