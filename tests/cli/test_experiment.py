@@ -19,7 +19,7 @@ def folders(tmp_path_factory):
     experiments, events = root / "experiments", root / "events"
     experiments.mkdir()
     for name, traffic in (
-        ("good", Traffic(units=9000, days=7, lift=0.6, buy=0.15)),
+        ("good", Traffic(units=6000, days=5, lift=0.9, buy=0.15)),
         ("bad", Traffic(units=2000, days=3, treatment_error=0.1)),
     ):
         write_events(events / name, name, START, traffic)
@@ -51,7 +51,6 @@ def test_alarms_have_an_exit_code_and_watch_acts(folders):
     experiments, events = folders
     options = ("--experiments", experiments, "--events", events / "bad")
     assert run("report", "bad", *options, "--exit-code").exit_code == 1
-    assert run("report", "bad", *options).exit_code == 0
     watched = run("watch", *options, "--once")
     assert "bad: stopped treatment: error_share 0.02: " in watched.stdout
     assert "status: stopped" in (experiments / "bad.yaml").read_text()

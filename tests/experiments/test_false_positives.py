@@ -23,15 +23,15 @@ def check(tally, runs):
 
 
 def test_no_difference():
-    tally = simulate(240, 500, 0.0, bootstrapped=20)
-    check(tally, 240)
+    tally = simulate(200, 400, 0.0, bootstrapped=12)
+    check(tally, 200)
     usual = np.concatenate(tally.once["sales a user"]).any(axis=1).mean()
     assert usual > 0.15  # what looking daily at the usual interval does
-    assert sum(tally.ratio) <= most(240, 0.014)
+    assert sum(tally.ratio) <= most(200, 0.014)
 
 
 def test_a_planted_gain():
-    check(simulate(240, 500, LIFT, seed=1), 240)
+    check(simulate(200, 400, LIFT, seed=1), 200)
 
 
 @pytest.mark.slow
