@@ -86,7 +86,11 @@ class Events:
 
     def _scan(self, table: str) -> pl.LazyFrame | None:
         files = self._files[table]
-        return pl.scan_parquet([file.path for file in files], missing_columns="insert") if files else None
+        return (
+            pl.scan_parquet([file.path for file in files], missing_columns="insert", extra_columns="ignore")
+            if files
+            else None
+        )
 
     def _during(self, table: str, begin: datetime, end: datetime) -> pl.LazyFrame | None:
         """What happened from `begin` to before `end`, of the files that have some of it."""
@@ -96,7 +100,7 @@ class Events:
         ]
         if not some:
             return None
-        scanned = pl.scan_parquet(some, missing_columns="insert")
+        scanned = pl.scan_parquet(some, missing_columns="insert", extra_columns="ignore")
         return scanned.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < end)
 
     @property

@@ -177,7 +177,7 @@ def value(number: float | None, form: str) -> str:
 def _limits(report: Report) -> str:
     broken = [guard for guard in report.guards if guard.broken]
     told = (
-        "; ".join(f"{one.arm} is above it: {one.title} (certain since {one.since:%-d %B %H:%M})" for one in broken)
+        "; ".join(f"{one.arm} is above a limit: {one.title} (certain since {one.since:%-d %B %H:%M})" for one in broken)
         if broken
         else "All arms keep within their limits"
     )

@@ -124,7 +124,7 @@ def _drafted(folder: Path, experiment: Experiment, until: datetime | None) -> pl
     files = sorted((folder / "exposures").glob("*.parquet"))
     if not files:
         raise DatasetError(f"{folder}: there is no exposures/*.parquet; give the folder of serve's --events")
-    exposures = pl.scan_parquet(files, missing_columns="insert")
+    exposures = pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore")
     if "teams" not in exposures.collect_schema():
         raise DatasetError(f"{folder}: its exposures have no column teams, so no answer was interleaved")
     found = exposures.filter(
@@ -138,6 +138,6 @@ def _clicks(folder: Path) -> pl.LazyFrame:
     files = sorted((folder / "interactions").glob("*.parquet"))
     if not files:
         return pl.LazyFrame(schema={"request_id": pl.String, "item_id": pl.String})
-    interactions = pl.scan_parquet(files, missing_columns="insert")
+    interactions = pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore")
     credited = interactions.filter(pl.col("event").is_in(CREDITED), pl.col("request_id").is_not_null())
     return credited.select("request_id", "item_id").unique()
