@@ -24,6 +24,7 @@ COMMANDS = {
     "serve": "Serve a bundle over HTTP.",
     "events": "Count what servers have kept, and recover what killed ones left.",
     "registry": "Register bundles with MLflow and list them.",
+    "experiment": "Plan, start, stop and judge A/B tests.",
 }
 
 

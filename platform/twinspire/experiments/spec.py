@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
 
 from twinspire.errors import ExperimentError
+from twinspire.experiments.metrics import MetricsConfig
 from twinspire.index.variation import Variation
 
 if TYPE_CHECKING:
@@ -50,19 +51,12 @@ Value = bool | FiniteFloat | str
 Condition = Range | list[Value] | Value
 
 
-class Metrics(_Declared):
-    """What decides, and what is reported beside it."""
-
-    primary: str = "ucvr"
-    secondary: tuple[str, ...] = ("gmv_per_user", "qrr")
-
-
 class Guardrails(_Declared):
     """Limits; an arm that breaks one is stopped."""
 
     p99_ms: float | None = Field(None, gt=0)
-    empty_share: float | None = Field(None, ge=0, le=1)
-    error_share: float | None = Field(None, ge=0, le=1)
+    empty_share: float | None = Field(None, gt=0, lt=1)
+    error_share: float | None = Field(None, gt=0, lt=1)
 
 
 class Experiment(_Declared):
@@ -84,7 +78,7 @@ class Experiment(_Declared):
     start: datetime | None = None
     end: datetime | None = None
     status: Literal["draft", "running", "stopped"] = "draft"
-    metrics: Metrics = Metrics()
+    metrics: MetricsConfig = MetricsConfig()
     guardrails: Guardrails = Guardrails()
 
     @model_validator(mode="before")

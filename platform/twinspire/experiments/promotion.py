@@ -1,0 +1,47 @@
+"""A winning arm's bundle goes through the registry's gates and becomes the champion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twinspire.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from twinspire.experiments.report import Report
+    from twinspire.experiments.spec import Experiment
+
+SCHEME = "models:/"
+
+
+def winning_bundle(experiment: Experiment, report: Report) -> tuple[str, str]:
+    """Name and version or alias of the registered bundle of the arm that the report says to ship.
+
+    Errors: ExperimentError where the report does not say so, or the arm's bundle is not a registered one.
+    """
+    if report.verdict.kind != "ship":
+        raise ExperimentError(f"nothing to promote: {report.verdict.sentence}")
+    arm = next(one for one in experiment.arms if one.name == report.verdict.arm)
+    if arm.bundle is None or not arm.bundle.startswith(SCHEME):
+        given = arm.bundle or "the server's default"
+        raise ExperimentError(
+            f"arm {arm.name} has {given}; only a bundle of the registry ({SCHEME}NAME@ALIAS) is promoted"
+        )
+    name, at, version = arm.bundle.removeprefix(SCHEME).partition("@")
+    if not at:
+        name, _, version = name.partition("/")
+    return name, version
+
+
+def promote(experiment: Experiment, report: Report, data: Path) -> str:
+    """Judge the winner by the registry's gates on `data`; where all pass it becomes the champion. Gives its URI.
+
+    Errors: ExperimentError of `winning_bundle`; RegistryError with the reasons where a gate refuses.
+    """
+    name, version = winning_bundle(experiment, report)
+    from twinspire import registry
+
+    of_registry: Any = registry
+    decision = of_registry.judge(name, version, data)
+    return str(of_registry.promote(decision).uri)

@@ -1,0 +1,81 @@
+"""`twinspire experiment` from the plan to the answer."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from click.testing import CliRunner
+
+from twinspire.cli import cli, main
+from twinspire.simulation.traffic import Traffic, write_events
+
+START = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Experiments `good` and `bad` (its treatment fails), and their events."""
+    root = tmp_path_factory.mktemp("cli")
+    experiments, events = root / "experiments", root / "events"
+    experiments.mkdir()
+    for name, traffic in (
+        ("good", Traffic(units=6000, days=5, lift=0.9, buy=0.15)),
+        ("bad", Traffic(units=2000, days=3, treatment_error=0.1)),
+    ):
+        write_events(events / name, name, START, traffic)
+        (experiments / f"{name}.yaml").write_text(
+            f"name: {name}\narms:\n  - {{name: control}}\n  - {{name: treatment}}\nstart: 2026-11-02T00:00:00Z\n"
+            "status: running\nguardrails: {error_share: 0.02}\n"
+        )
+    return experiments, events
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["experiment", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_report(folders, tmp_path):
+    experiments, events = folders
+    options = ("--experiments", experiments, "--events", events / "good")
+    ended = run("report", "good", *options, "--out", tmp_path / "report.html", "--exit-code")
+    assert ended.exit_code == 0
+    assert ended.stdout.startswith("Ship treatment: conversion rises by ")
+    assert "Ship treatment" in (tmp_path / "report.html").read_text()
+    told = json.loads(run("report", "good", *options, "--json").stdout)
+    assert told["verdict"]["kind"] == "ship"
+    early = json.loads(run("report", "good", *options, "--json", "--until", "2026-11-03").stdout)
+    assert early["searches"] < told["searches"]
+
+
+def test_alarms_have_an_exit_code_and_watch_acts(folders):
+    experiments, events = folders
+    options = ("--experiments", experiments, "--events", events / "bad")
+    assert run("report", "bad", *options, "--exit-code").exit_code == 1
+    watched = run("watch", *options, "--once")
+    assert "bad: stopped treatment: error_share 0.02: " in watched.stdout
+    assert "status: stopped" in (experiments / "bad.yaml").read_text()
+    assert run("watch", *options, "--once").stdout == ""
+
+
+def test_plan(folders):
+    told = run("plan", "--baseline", 0.04, "--per-day", 10000, "--lift", 0.03).stdout
+    assert "if you look as often as you like" in " ".join(told.split())
+    experiments, events = folders
+    like = run("plan", "--like", "good", "--experiments", experiments, "--events", events / "good", "--lift", 0.05)
+    assert "conversion" in like.stdout
+
+
+def test_promote_refuses_what_did_not_win(folders, monkeypatch, capsys):
+    experiments, events = folders
+    arguments = ["--experiments", str(experiments), "--events", str(events / "good"), "--data", "shop", "--promote"]
+    monkeypatch.setattr("sys.argv", ["twinspire", "experiment", "stop", "good", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    said = capsys.readouterr().err
+    assert said.startswith("error: arm treatment has the server's default; only a bundle of the registry")
+    assert "status: running" in (experiments / "good.yaml").read_text()
+
+
+@pytest.mark.parametrize("command", [[], ["plan"], ["start"], ["stop"], ["report"], ["watch"]])
+def test_help_ends_in_examples(command):
+    assert "twinspire experiment" in run(*command, "--help").stdout.split("Examples:")[1]
