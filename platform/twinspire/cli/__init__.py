@@ -8,6 +8,7 @@ import sys
 import click
 
 from twinspire import __version__
+from twinspire.cli.submit import submittable
 from twinspire.cluster import quiet_environment
 from twinspire.errors import TwinspireError
 
@@ -24,6 +25,8 @@ COMMANDS = {
     "serve": "Serve a bundle over HTTP.",
     "registry": "Register bundles with MLflow and list them.",
 }
+# Those that are modules of `pipelines` too, and can run as Ray jobs.
+PIPELINES = ("fit", "evaluate", "figures", "heads")
 
 
 class _LazyGroup(click.Group):
@@ -36,14 +39,17 @@ class _LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"twinspire.cli.{cmd_name}").command
-        return command
+        return submittable(command, cmd_name) if cmd_name in PIPELINES else command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.command(cls=_LazyGroup, context_settings=HELP)
 @click.version_option(__version__, prog_name="twinspire")
 def cli() -> None:
     """Personalised semantic retrieval for e-commerce search.
@@ -53,11 +59,19 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Run the command line; a user's mistake ends with one line on stderr and exit code 2."""
+def main(pipeline: str | None = None) -> None:
+    """Run the command line; a user's mistake ends with one line on stderr and exit code 2.
+
+    With `pipeline`, that command alone: what `python -m pipelines.NAME` does.
+    """
     quiet_environment()
     try:
-        cli(standalone_mode=False)
+        if pipeline is None:
+            cli(standalone_mode=False)
+        else:
+            command = cli.get_command(click.Context(cli), pipeline)
+            assert command is not None, pipeline
+            command.main(prog_name=f"python -m pipelines.{pipeline}", standalone_mode=False, **HELP)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except (click.Abort, KeyboardInterrupt):
