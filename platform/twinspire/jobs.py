@@ -52,7 +52,7 @@ class Outcome:
 def submit(
     address: str, pipeline: str, arguments: Sequence[str], *, cpus: float, say: Callable[[str], None]
 ) -> Outcome:
-    """Run `python -m pipelines.PIPELINE ARGUMENTS` on the cluster whose job server is at `address`; follow it to its end.
+    """Run `python -m pipelines.PIPELINE ARGUMENTS` on the cluster at `address` (its job server); follow it to its end.
 
     What the job prints goes to `say` as it comes. A KeyboardInterrupt stops the job, waits until it has ended, and
     gives exit code 130. The job's driver reserves `cpus` of one node.
