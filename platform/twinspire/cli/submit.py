@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -70,7 +71,7 @@ def _submit(address: str, pipeline: str, arguments: list[str], cpus: float) -> N
         click.echo(f"error: {job}: {reason}", err=True)
     else:
         click.echo(f"{job}: stopped", err=True)
-    raise click.exceptions.Exit(outcome.exit_code)
+    sys.exit(outcome.exit_code)
 
 
 def _link(outcome: Outcome) -> None:
