@@ -36,12 +36,20 @@ def environment(**more):
 class Started:
     """A `ray start --block` and what it started."""
 
-    def __init__(self, folder, command, environment):
+    def __init__(self, folder, command, environment, before=()):
         self.folder, self.environment = folder, environment
         self.log = folder / f"{time.monotonic_ns()}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*RAY, "start", "--block", "--disable-usage-stats", "--object-store-memory=100000000", *command],
+                [
+                    *before,
+                    *RAY,
+                    "start",
+                    "--block",
+                    "--disable-usage-stats",
+                    "--object-store-memory=100000000",
+                    *command,
+                ],
                 env=environment,
                 cwd=folder,
                 stdout=log,
@@ -72,11 +80,11 @@ class Head(Started):
         own += [f"--{name}-port={number}" for name, number in zip(PORTS, others, strict=True)]
         super().__init__(folder, [*own, *HERE, f"--num-cpus={cpus}", *options], environment(**more))
 
-    def add_node(self, cpus):
-        """A node on this machine, which joins the head."""
+    def add_node(self, cpus, before=()):
+        """A node on this machine, which joins the head; `before` is what starts it."""
         ports = [f"--{name}-port={port}" for name, port in zip(PORTS[1:], _free_ports(4), strict=True)]
         command = [f"--address={self.address}", *ports, *HERE[1:], f"--num-cpus={cpus}"]
-        self.nodes.append(Started(self.folder, command, self.environment))
+        self.nodes.append(Started(self.folder, command, self.environment, before))
         return self.nodes[-1]
 
     def wait_until_ready(self):
