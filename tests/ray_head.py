@@ -21,6 +21,7 @@ WITHIN_S = 120
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 SOURCES = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
 HERE = ("--include-dashboard=true", "--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0")
+STORE = "--object-store-memory=100000000"
 PORTS = ("ray-client-server", "dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "node-manager")
 CLEAN = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH", "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS")
 
