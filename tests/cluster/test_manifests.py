@@ -111,6 +111,13 @@ def test_kubernetes_takes_the_pods_and_the_storage(manifest):
         assert group["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim
 
 
+def test_what_kubernetes_would_not_take_is_noticed(manifest):
+    template = groups(manifest)[0]["template"]
+    template["spec"]["containers"][0]["volumeMount"] = []
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", **template}, KUBERNETES, strict=True)
+
+
 def test_the_fields_are_those_of_kuberay(manifest):
     assert manifest["apiVersion"] == "ray.io/v1"
     assert set(manifest["spec"]) <= {"RayService": SERVICE, "RayJob": JOB}[manifest["kind"]]

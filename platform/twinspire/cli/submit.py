@@ -88,6 +88,7 @@ def _link(outcome: Outcome) -> None:
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `mlflow run` sends one after Ctrl-C; the job is being stopped
     raise KeyboardInterrupt
 
 
