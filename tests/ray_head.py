@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+from ray.util import get_node_ip_address
 
 from twinspire import processes
 
@@ -20,7 +21,7 @@ TOKEN = "a-token-of-the-tests-" + "0123456789" * 4
 WITHIN_S = 120
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 SOURCES = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
-HERE = ("--include-dashboard=true", "--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0")
+OPEN = ("--min-worker-port=0", "--max-worker-port=0")
 STORE = "--object-store-memory=100000000"
 PORTS = ("ray-client-server", "dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "node-manager")
 CLEAN = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH", "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS")
@@ -71,7 +72,9 @@ class Head(Started):
 
     def __init__(self, folder, *options, cpus, autoscaling=None, **more):
         port, dashboard, *others = _free_ports(7)
-        self.url, self.address = f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}"
+        # Ray's fake nodes are at this machine's own address.
+        self.host = "127.0.0.1" if autoscaling is None else get_node_ip_address()
+        self.url, self.address = f"http://127.0.0.1:{dashboard}", f"{self.host}:{port}"
         self.nodes = []
         if autoscaling is not None:
             autoscaling["provider"]["gcs_address"] = self.address
@@ -79,12 +82,13 @@ class Head(Started):
             options = (*options, f"--autoscaling-config={folder / 'autoscaling.json'}")
         own = ["--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}"]
         own += [f"--{name}-port={number}" for name, number in zip(PORTS, others, strict=True)]
-        super().__init__(folder, [*own, *HERE, f"--num-cpus={cpus}", *options], environment(**more))
+        own += ["--include-dashboard=true", f"--num-cpus={cpus}", f"--node-ip-address={self.host}"]
+        super().__init__(folder, [*own, *OPEN, *options], environment(**more))
 
     def add_node(self, cpus, before=()):
         """A node on this machine, which joins the head; `before` is what starts it."""
         ports = [f"--{name}-port={port}" for name, port in zip(PORTS[1:], _free_ports(4), strict=True)]
-        command = [f"--address={self.address}", *ports, *HERE[1:], f"--num-cpus={cpus}"]
+        command = [f"--address={self.address}", f"--node-ip-address={self.host}", *ports, f"--num-cpus={cpus}", *OPEN]
         self.nodes.append(Started(self.folder, command, self.environment, before))
         return self.nodes[-1]
 

@@ -1,8 +1,10 @@
 """Serving on a cluster by `serve deploy`: it answers as the bundle does, and a node that is lost loses no request."""
 
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 
 import httpx
@@ -12,7 +14,7 @@ import yaml
 from ray_head import ROOT, ray_head, wait_for
 
 from benchmarks.over_http.open_loop import measure
-from serving.launch import Options, _own_environment
+from serving.launch import Options, _own_environment, own_folder
 from twinspire import processes
 from twinspire.bundle import Bundle
 from twinspire.features.query import Query
@@ -23,14 +25,16 @@ BODIES = [orjson.dumps({"query": query, "k": 5}) for query in ("red shoes", "blu
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster():
     """A head without CPUs and two nodes that hold a replica each."""
-    folder = tmp_path_factory.mktemp("haproxy")
+    folder = own_folder()
     with ray_head(cpus=0, **_own_environment(Options(""), folder)) as head:
         for _ in range(2):
             head.add_node(1)
         wait_for(lambda: len(head.workers()) == 2)
         yield head
+    processes.end(processes.naming(str(folder)))  # HAProxy outlives what started it
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def test_a_node_that_is_lost_loses_no_request(cluster, url):
     seen = []
     load = threading.Thread(target=lambda: seen.append(measure(f"{url}/v1/search", BODIES, RATE, SECONDS)))
     load.start()
-    threading.Event().wait(5)
+    time.sleep(5)
     lost = next(iter(replicas(cluster).values()))
     lost.kill()
     load.join(SECONDS + 60)
