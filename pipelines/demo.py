@@ -207,3 +207,9 @@ def _ask(url: str, query: str, user_id: str) -> list[dict[str, Any]]:
 
 def _line(item: dict[str, Any]) -> str:
     return f"{item['price']:5.0f}  {item['title']}"
+
+
+if __name__ == "__main__":
+    from twinspire.cli import main
+
+    main("demo")

@@ -87,3 +87,9 @@ def _names(against: Sequence[Path]) -> list[str]:
         if name in TAKEN or names.count(name) > 1:
             raise BundleError(f"--against {folder}: the report has another system named {name!r}; rename the folder")
     return names
+
+
+if __name__ == "__main__":
+    from twinspire.cli import main
+
+    main("evaluate")

@@ -115,3 +115,9 @@ def _new_run(client: MlflowClient, name: str) -> str:
     root = artifact_root(client.tracking_uri)
     experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, root)
     return str(client.create_run(experiment, run_name=name).info.run_id)
+
+
+if __name__ == "__main__":
+    from twinspire.cli import main
+
+    main("figures")

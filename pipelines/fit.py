@@ -154,10 +154,12 @@ def _mlflow_run(
     params = flatten(config.model_dump(mode="json"))
     tags = {"dataset_fingerprint": source.fingerprint}
     uri, run_id = start_run(config.training.experiment, out.name, params, tags, work.fit_id)
+    console.print(f"MLflow run {run_id}", highlight=False)
     try:
         yield uri, run_id
     except BaseException as error:
-        finish_run(uri, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        finish_run(uri, run_id, "KILLED" if stopped else "FAILED")
         if work.resumable:
             console.print(f"the same command goes on from the last checkpoint, in {work.path}")
         raise
@@ -168,6 +170,7 @@ def _train_and_write(job: _Job) -> Manifest:
     config, encoded, positives = job.config, job.encoded, job.positives
     dictionaries = encoded.dictionaries
     with cluster.session(workers=max(config.training.workers, config.index.actors)):
+        cluster.require_shared(job.work)
         trained = _learn(job)
         towers = architecture(dictionaries, config.model)
         vectors = embed_catalogue(trained.model, towers, encoded.folder / "store", config.index, job.work / "index")
@@ -236,3 +239,9 @@ def _taught(job: _Job, path: Path) -> TwoTower:
     model = new_model(job.encoded.dictionaries, job.config.model, seed=0, sparse=False)
     model.load_state_dict(load_file(path))
     return model.eval()
+
+
+if __name__ == "__main__":
+    from twinspire.cli import main
+
+    main("fit")

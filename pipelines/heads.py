@@ -58,3 +58,9 @@ def overall(bundle: Bundle) -> HeadMeasures | None:
     if not texts:
         return None
     return measure_heads(bundle.embed([Query(text) for text in texts]), np.asarray(bundle.item_vectors))
+
+
+if __name__ == "__main__":
+    from twinspire.cli import main
+
+    main("heads")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import secrets
 import sys
 import warnings
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from twinspire.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MIN_LOGICAL_CPUS = 8  # a Train worker, an actor pool and Ray Data's reads wait for each other for ever on 2
 BESIDE_WORKERS = 6  # logical CPUs for what runs beside the workers
@@ -30,6 +33,45 @@ QUIET = {
     # More logical CPUs than cores means more worker processes than the raylet thinks normal.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started",
 }
+
+
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray's job server hands to a job's driver
+SEEN_WITHIN_S = 60.0
+
+
+def inside_job() -> bool:
+    """Whether this process is the driver of a submitted Ray job: it runs elsewhere, in a folder that is thrown away."""
+    return "job_submission_id" in json.loads(os.environ.get(JOB_CONFIG) or "{}").get("metadata", {})
+
+
+def require_shared(folder: Path) -> None:
+    """Does every node of the cluster that we are connected to see `folder`? What workers read and write is in there.
+
+    Errors: EnvironmentProblem that names a node which does not.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    probe = folder / f".seen-{secrets.token_hex(4)}"
+    probe.touch()
+    try:
+        look = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
+        for node in nodes:
+            there = look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+            try:
+                seen = ray.get(there.remote(str(probe)), timeout=SEEN_WITHIN_S)
+            except ray.exceptions.RayError:  # a node that is lost meanwhile, or too busy to say
+                continue
+            if not seen:
+                raise EnvironmentProblem(
+                    f"{folder} is not shared: node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}) does "
+                    "not see it; give an --out on storage that every node mounts at the same path"
+                )
+    finally:
+        probe.unlink()
 
 
 def quiet_environment() -> None:

@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from twinspire.cluster import inside_job
 from twinspire.errors import EnvironmentProblem, RegistryError
 
 if TYPE_CHECKING:
@@ -30,8 +31,17 @@ _SQLITE_MAGIC = b"SQLite format 3\x00"
 
 
 def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else an SQLite file in the working directory, as MLflow itself has it."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{Path.cwd() / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, else an SQLite file in the working directory, as MLflow itself has it.
+
+    Errors: EnvironmentProblem in a Ray job without the variable, whose working directory is thrown away.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri and inside_job():
+        raise EnvironmentProblem(
+            "MLFLOW_TRACKING_URI is not set for this job, whose working folder is thrown away; set it where you submit "
+            "from, in the job's runtime env, or on the nodes"
+        )
+    return uri or f"{_SQLITE}{Path.cwd() / 'mlflow.db'}"
 
 
 def connect(uri: str | None = None, *, create: bool = False) -> MlflowClient:

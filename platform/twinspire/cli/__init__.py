@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import click
 
 from twinspire import __version__
+from twinspire.cli.submit import submittable
 from twinspire.cluster import quiet_environment
 from twinspire.errors import TwinspireError
 
@@ -26,6 +28,8 @@ COMMANDS = {
     "registry": "Register bundles with MLflow and list them.",
     "experiment": "Plan, start, stop and judge A/B tests.",
 }
+# Those that are modules of `pipelines` too, and can run as Ray jobs.
+PIPELINES = ("fit", "evaluate", "figures", "heads")
 
 
 class _LazyGroup(click.Group):
@@ -38,14 +42,17 @@ class _LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"twinspire.cli.{cmd_name}").command
-        return command
+        return submittable(command, cmd_name) if cmd_name in PIPELINES else command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+
+@click.command(cls=_LazyGroup, context_settings=HELP)
 @click.version_option(__version__, prog_name="twinspire")
 def cli() -> None:
     """Personalised semantic retrieval for e-commerce search.
@@ -55,11 +62,23 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Run the command line; a user's mistake ends with one line on stderr and exit code 2."""
+def main(pipeline: str | None = None) -> None:
+    """Run the command line; a user's mistake ends with one line on stderr and exit code 2.
+
+    With `pipeline`, that command alone: what `python -m pipelines.NAME` does.
+    """
     quiet_environment()
     try:
+<<<<<<< HEAD
         code = cli(standalone_mode=False)  # that of ctx.exit, or what the command returned: none of them does
+=======
+        if pipeline is None:
+            cli(standalone_mode=False)
+        else:
+            command = cli.get_command(click.Context(cli), pipeline)
+            assert command is not None, pipeline
+            command.main(prog_name=f"python -m pipelines.{pipeline}", standalone_mode=False, **HELP)
+>>>>>>> jobs
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except (click.Abort, KeyboardInterrupt):

@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.progress import Progress
 
 from twinspire.evaluation.baselines import best_rows, distinct_queries
+from twinspire.progress import Progress
 from twinspire.teacher.encoder import encode_texts
 from twinspire.text import normalise
 

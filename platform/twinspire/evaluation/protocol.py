@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.progress import Progress
 
 from twinspire.evaluation.bootstrap import means
 from twinspire.evaluation.judged import differences, estimates, judged_section
@@ -18,6 +17,7 @@ from twinspire.evaluation.metrics import click_metrics
 from twinspire.evaluation.ranks import ranks
 from twinspire.evaluation.report import Report, Section
 from twinspire.evaluation.slices import SLICES, slices
+from twinspire.progress import Progress
 from twinspire.text import normalise_column
 
 if TYPE_CHECKING:

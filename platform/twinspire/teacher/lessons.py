@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from twinspire.features.title_log import pseudo_query
+from twinspire.progress import Progress
 from twinspire.text import normalise, normalise_column
 from twinspire.text.words import words
 

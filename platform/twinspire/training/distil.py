@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from twinspire.model import to_bags
+from twinspire.progress import Progress
 from twinspire.ragged import Ragged
 from twinspire.training.adagrad import Adagrad
 from twinspire.training.build import new_model

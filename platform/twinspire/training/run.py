@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import ray.train
 import ray.train.torch
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from twinspire.errors import DatasetError, EnvironmentProblem
 from twinspire.model.sharding import check_torchrec
+from twinspire.progress import Progress
 from twinspire.training.build import new_model
 from twinspire.training.checkpoints import SEARCHED, WEIGHTS, Checkpoints, read_progress, read_weights
 from twinspire.training.mlflow_run import RoundLog
