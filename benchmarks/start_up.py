@@ -61,7 +61,7 @@ def first_answer(bundle: Path, workdir: Path, body: bytes) -> dict[str, float]:
 
 def parts(bundle: Path, workdir: Path) -> dict[str, Any]:
     """Seconds of what depends on the catalogue."""
-    command = [sys.executable, "-c", PARTS, str(bundle), str(workdir / "feedback")]
+    command = [sys.executable, "-c", PARTS, str(bundle), str(workdir / "events")]
     found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return found
 

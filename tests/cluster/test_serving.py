@@ -47,7 +47,7 @@ def url(cluster, tiny_bundle, tmp_path_factory):
     config["applications"][0]["args"] |= {
         "bundle": str(tiny_bundle),
         "state_dir": str(folder / "state"),
-        "feedback_dir": str(folder / "feedback"),
+        "events_dir": str(folder / "events"),
         "min_replicas": 2,
         "max_replicas": 2,
     }
