@@ -70,16 +70,13 @@ def main(pipeline: str | None = None) -> None:
     """
     quiet_environment()
     try:
-<<<<<<< HEAD
-        code = cli(standalone_mode=False)  # that of ctx.exit, or what the command returned: none of them does
-=======
+        # What comes back is the code of ctx.exit, or what the command returned: none of them returns anything.
         if pipeline is None:
-            cli(standalone_mode=False)
+            code = cli(standalone_mode=False)
         else:
             command = cli.get_command(click.Context(cli), pipeline)
             assert command is not None, pipeline
-            command.main(prog_name=f"python -m pipelines.{pipeline}", standalone_mode=False, **HELP)
->>>>>>> jobs
+            code = command.main(prog_name=f"python -m pipelines.{pipeline}", standalone_mode=False, **HELP)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except (click.Abort, KeyboardInterrupt):
