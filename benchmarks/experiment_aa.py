@@ -200,7 +200,7 @@ def draw_figure(tally: Tally, path: Path) -> Path:
     runs = len(np.concatenate(tally.once["conversion"]))
     style.heading(
         figure,
-        "Looking every day makes false claims several times as many, unless the interval allows for it",
+        "Looking every day multiplies false claims, unless intervals allow for it",
         f"{runs:,} simulated experiments in which both arms are the same; dashed: the 5 % that was promised.",
     )
     return style.save_png(figure, path)
