@@ -189,17 +189,18 @@ def draw_figure(tally: Tally, path: Path) -> Path:
         axes.axhline(100 * ALPHA, color=style.OTHER, linestyle="--", linewidth=1)
         axes.set_title(name.capitalize(), fontsize=style.FONT, loc="left", fontweight="bold", color=style.INK)
         axes.set_xlabel("days looked at", fontsize=style.FONT)
-        axes.set_ylim(0)
+        axes.set_xticks([1, 4, 7, 10, 14])
         axes.tick_params(labelsize=style.FONT - 0.5, colors="#555555")
         axes.grid(axis="y", color="#EEEEEE")
         axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylim(0, None)
     panels[0].set_ylabel("experiments with a false claim, %", fontsize=style.FONT)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=style.FONT)
     runs = len(np.concatenate(tally.once["conversion"]))
     style.heading(
         figure,
-        "Looking every day triples false claims, unless the interval allows for it",
+        "Looking every day multiplies false claims, unless intervals allow for it",
         f"{runs:,} simulated experiments in which both arms are the same; dashed: the 5 % that was promised.",
     )
     return style.save_png(figure, path)
