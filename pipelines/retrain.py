@@ -186,3 +186,9 @@ def _uri(version: Version | None) -> str | None:
 
 def _step(name: str, told: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"{STEPS.index(name) + 1}/{len(STEPS)} {name}: {told}")
+
+
+if __name__ == "__main__":
+    from twinspire.cli import main
+
+    main("retrain")

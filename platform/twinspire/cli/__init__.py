@@ -26,11 +26,11 @@ COMMANDS = {
     "score": "Score a table of query-item pairs with a bundle.",
     "serve": "Serve a bundle over HTTP.",
     "events": "Count what servers have kept, and recover what killed ones left.",
-    "registry": "Register bundles with MLflow and list them.",
+    "registry": "Register, compare, promote and roll back bundles with MLflow.",
     "experiment": "Plan, start, stop and judge A/B tests.",
 }
 # Those that are modules of `pipelines` too, and can run as Ray jobs.
-PIPELINES = ("fit", "evaluate", "figures", "heads")
+PIPELINES = ("fit", "retrain", "evaluate", "figures", "heads")
 
 
 class _LazyGroup(click.Group):
