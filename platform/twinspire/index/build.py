@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire.errors import ConfigError
+from twinspire.index import gpu
 from twinspire.index.families import (
     CAGRA,
     at_size,
@@ -95,7 +96,15 @@ def build_index(
 
 
 def check_factory(dim: int, config: IndexConfig) -> None:
-    """Errors: ConfigError for a factory string that FAISS cannot read or that does not fit `dim`."""
+    """Errors: ConfigError for a factory string that FAISS cannot read or that does not fit `dim` or the device;
+    EnvironmentProblem for a GPU that is not there.
+    """
+    if config.device == "cuda":
+        gpu.require_faiss()
+    if config.factory == CAGRA:
+        if config.device != "cuda":
+            raise ConfigError("index.factory: CAGRA is built on a GPU; set index.device to cuda too")
+        gpu.require_cagra()
     if config.factory in ("auto", CAGRA):
         return
     try:
