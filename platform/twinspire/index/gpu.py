@@ -119,7 +119,7 @@ def to_gpu(index: Any, device: torch.device) -> Any:
 def suits_faiss(index: Any) -> bool:
     """Whether FAISS has a GPU's form of an index: lists of full vectors, of 8 bits or half precision a dimension, or of
     PQ with 8 bits; CAGRA's graph where it is built with cuVS. A 4-bit fast-scan or another graph has none."""
-    if isinstance(index, faiss.IndexHNSWCagra):
+    if isinstance(index, api.IndexHNSWCagra):
         return hasattr(faiss, "GpuIndexCagra")
     if not isinstance(index, faiss.IndexIVF) or not isinstance(faiss.downcast_index(index.quantizer), faiss.IndexFlat):
         return False
@@ -138,7 +138,7 @@ def code_bytes(dim: int) -> int:
 
 def compressed_bytes(index: Any) -> int:
     """What FAISS takes of a GPU's memory for an index that `suits_faiss`."""
-    if isinstance(index, faiss.IndexHNSWCagra):
+    if isinstance(index, api.IndexHNSWCagra):
         return int(index.ntotal * (4 * index.d + LINK_BYTES * index.hnsw.nb_neighbors(0)))
     return int(index.ntotal * (index.code_size + ID_BYTES) + index.nlist * (4 * index.d + ROUNDING))
 
@@ -178,8 +178,9 @@ def choose(index: Any, options: Sequence[Placement], free: int, tower: int = 0) 
         raise EnvironmentProblem(f"the index {needed}; drop an arm, take a larger GPU, or serve it on cpu")
     smaller = (index.ntotal * (code_bytes(index.d) + ID_BYTES)) / GIB
     raise EnvironmentProblem(
-        f"the index ({type(index).__name__}) has no form for GPUs, and comparing all vectors in half precision {needed}; "
-        f"fit with --set index.device=cuda (an index of about {smaller:.1f} GiB), take a larger GPU, or serve it on cpu"
+        f"the index ({type(index).__name__}) has no form for GPUs, and comparing all vectors in half precision "
+        f"{needed}; fit with --set index.device=cuda (an index of about {smaller:.1f} GiB), take a larger GPU, or "
+        "serve it on cpu"
     )
 
 

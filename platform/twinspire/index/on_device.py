@@ -45,7 +45,7 @@ class DeviceIndex(VectorIndex):
             if placement.whole is not None:
                 vectors = host.vectors if host.vectors is not None else host.index.reconstruct_n(0, host.size)
                 self._whole_catalogue = WholeCatalogue(vectors, device, placement.whole, gpu.temporary_bytes())
-            if placement.compressed and device.type == "cuda":
+            if placement.compressed and device.type == "cuda" and not on_gpu(host.index):
                 self.index = gpu.to_gpu(host.index, device)
         except torch.OutOfMemoryError:
             raise EnvironmentProblem("the GPU has no memory left for the item vectors") from None
