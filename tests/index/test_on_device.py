@@ -334,6 +334,16 @@ def test_parameters_of_indexes_on_a_gpu(gpu_faiss):
     assert families(64, 10**6, "cuda") == ["IVF{lists},PQ32", CAGRA]
 
 
+@pytest.mark.parametrize(("factory", "dim"), [("IVF64,PQ32x4fsr,RFlat", 64), ("HNSW32", 64), ("IVF64,PQ128", 256)])
+def test_a_factory_string_without_a_form_for_gpus_is_refused_before_training(monkeypatch, factory, dim):
+    monkeypatch.setattr(gpu, "require_faiss", lambda: None)
+    with pytest.raises(ConfigError, match=r"has no form for GPUs; use auto, CAGRA, or .* PQ(32|64), or set") as caught:
+        check_factory(dim, IndexConfig(device="cuda", factory=factory))
+    assert "\n" not in str(caught.value)
+    for fine in ("auto", "Flat", "IVF64,PQ32,RFlat", "IVF64,SQ8"):
+        check_factory(64, IndexConfig(device="cuda", factory=fine))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_is_said_before_anything_is_done(made, monkeypatch):
     for ask in (gpu.require_faiss, gpu.require_cagra, gpu.resources):

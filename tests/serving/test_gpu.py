@@ -5,7 +5,6 @@ import torch
 from test_follow import Shop
 from test_serve_command import refused
 
-from serving.deployment import Settings, assemble
 from serving.launch import Options, require_gpus
 from serving.sources import Sources
 from twinspire import processes
@@ -48,13 +47,6 @@ def test_replicas_that_no_gpu_would_ever_be_free_for_are_refused(monkeypatch, sh
     else:
         with pytest.raises(EnvironmentProblem, match=f"2 GPUs hold {most} such replicas, not {replicas}"):
             require_gpus(options)
-
-
-@pytest.mark.parametrize(("device", "share"), [("cpu", 0), ("cuda", 0.25)])
-def test_a_replica_asks_ray_for_its_share(tmp_path, device, share):
-    settings = Settings(bundle="b", state_dir=str(tmp_path), device=device, gpus_per_replica=0.25)
-    made = assemble(settings)._bound_deployment
-    assert made.ray_actor_options == {"num_cpus": 1.0, "num_gpus": share}
 
 
 def test_the_sources_load_onto_the_device_and_still_know_contents(tiny_bundle, monkeypatch):

@@ -108,9 +108,14 @@ def check_factory(dim: int, config: IndexConfig) -> None:
     if config.factory in ("auto", CAGRA):
         return
     try:
-        faiss.index_factory(dim, config.factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dim, config.factory.removesuffix(",RFlat"), faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise ConfigError(f"index.factory: {config.factory!r} with model.dim {dim}: {reason(error)}") from None
+    if config.device == "cuda" and config.factory != "Flat" and not gpu.suits_faiss(index):
+        raise ConfigError(
+            f"index.factory: {config.factory!r} with model.dim {dim} has no form for GPUs; use auto, CAGRA, or IVF lists "
+            f"of Flat, SQ8 or PQ{gpu.code_bytes(dim)}, or set index.device to cpu"
+        )
 
 
 def _exact(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> tuple[VectorIndex, IndexSpec]:

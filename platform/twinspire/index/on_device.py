@@ -47,6 +47,8 @@ class DeviceIndex(VectorIndex):
                 self._whole_catalogue = WholeCatalogue(vectors, device, placement.whole, gpu.temporary_bytes())
             if placement.compressed and device.type == "cuda" and not on_gpu(host.index):
                 self.index = gpu.to_gpu(host.index, device)
+                if not gpu.is_cagra(self.index):  # some versions read the graph where it came from
+                    self._whole = self.index
         except torch.OutOfMemoryError:
             raise EnvironmentProblem("the GPU has no memory left for the item vectors") from None
         self._compressed = placement.compressed
