@@ -113,8 +113,8 @@ def check_factory(dim: int, config: IndexConfig) -> None:
         raise ConfigError(f"index.factory: {config.factory!r} with model.dim {dim}: {reason(error)}") from None
     if config.device == "cuda" and config.factory != "Flat" and not gpu.suits_faiss(index):
         raise ConfigError(
-            f"index.factory: {config.factory!r} with model.dim {dim} has no form for GPUs; use auto, CAGRA, or IVF lists "
-            f"of Flat, SQ8 or PQ{gpu.code_bytes(dim)}, or set index.device to cpu"
+            f"index.factory: {config.factory!r} with model.dim {dim} has no form for GPUs; use auto, CAGRA, or IVF "
+            f"lists of Flat, SQ8 or PQ{gpu.code_bytes(dim)}, or set index.device to cpu"
         )
 
 
