@@ -43,7 +43,7 @@ BATCHES = (16, 64, 256, 1024)
 SECONDS = 3.0  # of each batch size
 CENTRES = 20_000
 SPREAD = 0.6  # of a vector around its centre, whose length is 1
-WHOLE = "all vectors, half precision"
+WHOLE = "exact, half precision"
 
 
 def drawn(count: int, queries: int, dim: int, seed: int = 0) -> tuple[Floats, Floats]:
@@ -149,7 +149,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
     """As a table."""
     table = Table("items", "index", "recall@100", "build s", "GPU GiB", "alone ms p50", "p99", box=box.SIMPLE)
     for size in BATCHES:
-        table.add_column(f"q/s, {size} at once", justify="right")
+        table.add_column(f"q/s, batch {size}", justify="right")
     for row in rows:
         rates = [f"{row['queries_a_second'][str(size)]:,.0f}" for size in BATCHES]
         told = (f"{row['recall_at_100']:.3f}", f"{row['build_s']:,.1f}", f"{row['gib']:.2f}")

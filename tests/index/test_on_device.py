@@ -334,6 +334,43 @@ def test_parameters_of_indexes_on_a_gpu(gpu_faiss):
     assert families(64, 10**6, "cuda") == ["IVF{lists},PQ32", CAGRA]
 
 
+def test_every_index_has_resources_of_its_own_with_bounded_memory(monkeypatch):
+    """What FAISS for GPUs is called with; the names are those of 1.15.1."""
+    told = []
+
+    class Resources:
+        def __getattr__(self, name):
+            return lambda *given: told.append((self, name, given))
+
+    def copied(resources, device, index, options):
+        told.append((resources, "copied to", (device, options.useFloat16)))
+        return index
+
+    monkeypatch.setattr(gpu, "require_faiss", lambda: None)
+    monkeypatch.setattr(faiss, "StandardGpuResources", Resources, raising=False)
+    monkeypatch.setattr(faiss, "GpuClonerOptions", gpu_class("GpuClonerOptions"), raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", copied, raising=False)
+    monkeypatch.setenv(gpu.TEMPORARY, "64")
+    for factory, half in (("IVF16,PQ32", False), ("IVF16,PQ64", True)):
+        gpu.to_gpu(lists(factory, 0, 128), torch.device("cuda"))
+        own = told[0][0]
+        assert told == [
+            (own, "setPinnedMemory", (0,)),
+            (own, "setTempMemory", (64 * MIB,)),
+            (own, "setDefaultNullStreamAllDevices", ()),
+            (own, "copied to", (0, half)),
+        ]
+        told.clear()
+
+    def full(*given):
+        raise RuntimeError("Error in allocMemory: StandardGpuResources: alloc fail type IVFLists (cudaMalloc error)")
+
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", full)
+    with pytest.raises(EnvironmentProblem, match="no memory left for the index") as caught:
+        gpu.to_gpu(lists("IVF16,PQ32", 0), torch.device("cuda"))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("factory", "dim"), [("IVF64,PQ32x4fsr,RFlat", 64), ("HNSW32", 64), ("IVF64,PQ128", 256)])
 def test_a_factory_string_without_a_form_for_gpus_is_refused_before_training(monkeypatch, factory, dim):
     monkeypatch.setattr(gpu, "require_faiss", lambda: None)
