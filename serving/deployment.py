@@ -8,7 +8,7 @@
 import gc
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -73,6 +73,8 @@ class Settings(BaseModel):
     upscale_s: float = Field(5.0, ge=0, description="Seconds of too much load before a replica more is started.")
     downscale_s: float = Field(120.0, ge=0, description="Seconds of too little load before one is ended.")
     cpus_per_replica: float = Field(1.0, gt=0)
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where query tower and index of a replica are.")
+    gpus_per_replica: float = Field(1.0, gt=0, le=1, description="With device cuda: the share of one GPU.")
     max_batch: int = Field(64, ge=1)
     max_queue: int = Field(MAX_QUEUE, ge=1, description="Searches that wait in a replica; more are answered 503.")
     rate_limit: float | None = Field(None, gt=0, description="Searches a second for each key in each replica.")
@@ -95,7 +97,9 @@ class SearchDeployment:
         self._service = Service(settings.events_dir, max_batch=settings.max_batch, max_queue=settings.max_queue)
         file = ArmsFile(Path(settings.state_dir))
         folder = ExperimentFolder(Path(settings.experiments_dir)) if settings.experiments_dir else None
-        self._service.follower = Follower(self._service, file, Sources(load), settings.follow_s, folder)
+        self._service.follower = Follower(
+            self._service, file, Sources(load, settings.device), settings.follow_s, folder
+        )
         self._service.follower.first()
         self._service.events.start()
         self._service.follower.start()
@@ -135,7 +139,10 @@ def assemble(settings: Settings, load: "Callable[[str], Retriever] | None" = Non
         "max_queued_requests": MAX_QUEUED_REQUESTS,
         "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=1),
         "max_constructor_retry_count": 1,  # a bundle that is refused once is refused again
-        "ray_actor_options": {"num_cpus": settings.cpus_per_replica},
+        "ray_actor_options": {
+            "num_cpus": settings.cpus_per_replica,
+            "num_gpus": settings.gpus_per_replica if settings.device == "cuda" else 0,
+        },
         "health_check_period_s": 10,
         "graceful_shutdown_timeout_s": 10,
         # Ray's metrics count the requests; a line for each would cost more than the search.

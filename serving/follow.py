@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from serving.service import Service
     from serving.sources import Sources
+    from serving.versions import Retriever
     from serving.wanted import ArmsFile
     from twinspire.experiments.folder import ExperimentFolder
 
@@ -215,16 +216,19 @@ class Follower:
             self._refuse(arm, key, f"{type(error).__name__}: {error}")
 
     def _take(self, arm: str, address: str, key: str) -> None:
+        self._service.put(arm, self._load(arm, address), address, key)
+        self.refused.pop(arm, None)
+        gc.freeze()  # what a bundle holds stays: no collection need look at it
+
+    def _load(self, arm: str, address: str) -> Retriever:
         try:
-            bundle = self._sources.load(address)
+            return self._sources.load(address)
         except EnvironmentProblem:
             if arm not in self._service.versions.previous:
                 raise
-            self._service.versions.forget(arm)  # perhaps its memory is what is wanting
-            bundle = self._sources.load(address)
-        self._service.put(arm, bundle, address, key)
-        self.refused.pop(arm, None)
-        gc.freeze()  # what a bundle holds stays: no collection need look at it
+        # After the error is gone, which holds what was loaded until then.
+        self._service.versions.forget(arm)  # perhaps its memory is what is wanting
+        return self._sources.load(address)
 
     def _refuse(self, arm: str, key: str, reason: str) -> None:
         logger.error("arm %s: %s", arm, reason)

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 NAME = "twinspire"
 PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
-COPIED = ("upscale_s", "downscale_s", "max_batch", "max_queue", "rate_limit", "slow_ms")  # options, as settings
+# Options that are settings too.
+COPIED = (
+    "upscale_s", "downscale_s", "max_batch", "max_queue", "rate_limit", "slow_ms", "device", "gpus_per_replica",
+)  # fmt: skip
 PATHS = ("api_keys", "admin_keys", "webhook_secret", "log_dir", "experiments_dir")  # the same, made absolute
 OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
 
@@ -58,6 +61,8 @@ class Options:
     events_dir: str = "events"
     experiments_dir: str | None = None
     dashboard_port: int | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    gpus_per_replica: float = 1.0
     max_batch: int = 64
     max_queue: int = MAX_QUEUE
     rate_limit: float | None = None
@@ -162,8 +167,8 @@ class Server:
     def start(self) -> None:
         """Return once `/readyz` would say 200.
 
-        Raises EnvironmentProblem where a port is taken or a folder not there, BundleError where the bundle is refused,
-        ConfigError where the keys are.
+        Raises EnvironmentProblem where a port is taken, a folder or a GPU is not there, BundleError where the bundle is
+        refused, ConfigError where the keys are.
         """
         self.gate = self._check()
         self._folder = own_folder()
@@ -192,6 +197,8 @@ class Server:
         """Raise what a replica would, before anything is started; the replicas read the keys for themselves."""
         if "ray.serve" in sys.modules:
             raise EnvironmentProblem("Ray Serve is in use in this process already; serve from a process of its own")
+        if self.options.device == "cuda":
+            require_gpus(self.options)
         end_orphans()
         processes.require_free(self.options.host, self.options.port)
         for bundle in (self.options.bundle, *self.options.arms.values()):
@@ -244,6 +251,24 @@ class Server:
             serve.run(assemble(settings, self._load), name=NAME, route_prefix="/")
         except RuntimeError as error:
             raise _reason(serve.status()) from error
+
+
+def require_gpus(options: Options) -> None:
+    """Errors: EnvironmentProblem where there is no GPU, or not enough of them for all replicas: Ray would wait for more
+    for ever."""
+    import torch
+
+    from twinspire.index import gpu
+
+    gpu.require_gpu()
+    there, share = torch.cuda.device_count(), options.gpus_per_replica
+    most = there * int(1 / share + 1e-6)
+    wanted = max(options.replicas, options.max_replicas)
+    if wanted > most:
+        raise EnvironmentProblem(
+            f"--gpus-per-replica {share:g}: {there} GPU{'s' * (there > 1)} hold {most} such replicas, not {wanted}; "
+            "give each a smaller share or start fewer"
+        )
 
 
 def _address(bundle: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,11 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 class Sources:
-    """Where bundles come from. `load` reads the bundle at an address."""
+    """Where bundles come from. `load` reads the bundle at an address; without one it is put on `device`."""
 
-    def __init__(self, load: Callable[[str], Retriever] | None = None) -> None:
-        self.load = load or load_bundle
+    def __init__(self, load: Callable[[str], Retriever] | None = None, device: str = "cpu") -> None:
+        self.load = load or partial(load_bundle, device=device)
+        self._keys_are_contents = load is None or load is load_bundle
 
     def identify(self, address: str) -> str:
         """Which content is at an address now: cheap to ask, and another one after every change.
@@ -36,7 +38,7 @@ class Sources:
             from twinspire.registry import resolve
 
             return resolve(address)
-        if self.load is not load_bundle:
+        if not self._keys_are_contents:
             return address
         Manifest.read(Path(address))
         return sha256(Path(address) / MANIFEST)[:16]
@@ -51,8 +53,9 @@ class Sources:
         return (found[0], str(found[1])) if found else None
 
 
-def load_bundle(address: str) -> Retriever:
-    """Load a bundle, and refuse one that is damaged, does not fit into memory or answers its canaries otherwise.
+def load_bundle(address: str, device: str = "cpu") -> Retriever:
+    """Load a bundle onto `device`, and refuse one that is damaged, does not fit into memory or answers its canaries
+    otherwise.
 
     Errors: BundleError, RegistryError, EnvironmentProblem: one line that says why.
     """
@@ -62,7 +65,7 @@ def load_bundle(address: str) -> Retriever:
 
         folder = fetch(address)
     require_memory(folder)
-    bundle = Bundle.load(folder, verify=not registered)  # what was fetched has been verified
+    bundle = Bundle.load(folder, verify=not registered, device=device)  # what was fetched has been verified
     check_canaries(bundle)
     return bundle
 

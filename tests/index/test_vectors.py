@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinspire.errors import BundleError, ConfigError, EnvironmentProblem
+from twinspire.errors import BundleError, ConfigError
 from twinspire.index.build import FILLED, IndexSpec, build_index, check_factory
 from twinspire.index.config import IndexConfig
 from twinspire.index.families import at_size, families
@@ -296,13 +296,6 @@ def test_what_is_no_index_is_refused_by_name(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError):
         VectorIndex.load(tmp_path / "none.faiss")
-
-
-def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faiss.get_num_gpus", lambda: 0)
-    index = built(unit(np.random.default_rng(0), 5, 8), np.zeros((0, 1, 8), np.float32))[0]
-    with pytest.raises(EnvironmentProblem, match="cpu"):
-        index.to_gpu()
 
 
 def test_recall_by_hand() -> None:

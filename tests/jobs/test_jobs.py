@@ -130,7 +130,9 @@ def test_a_fit_and_what_follows_run_on_the_cluster(head, run, tiny_dataset, tmp_
 @pytest.mark.slow
 def test_ctrl_c_stops_the_job(head, tiny_dataset, tmp_path):
     command = [*TWINSPIRE, "fit", "--data", tiny_dataset, "--out", tmp_path / "bundle", "--submit", head.url]
-    long = ["--set", "training.rounds=500", "--set", "training.patience=500", "--set", "training.batch_size=2"]
+    long = ["--set", "training.rounds=500", "--set", "training.patience=500", "--set", "training.batch_size=2",
+            "--set", "training.checkpoint_minutes=0.02"]  # fmt: skip
+    checkpoints = tmp_path / ".bundle.work" / "train" / "checkpoints"
     with (tmp_path / "log.txt").open("w+") as log:
         process = subprocess.Popen(
             [str(part) for part in [*command, *long]],
@@ -139,7 +141,7 @@ def test_ctrl_c_stops_the_job(head, tiny_dataset, tmp_path):
             stderr=subprocess.STDOUT,
         )
         wait_for(lambda: RUN.search((tmp_path / "log.txt").read_text()))
-        wait_for((tmp_path / ".bundle.work" / "train" / "progress.json").exists)
+        wait_for(lambda: any(checkpoints.glob("[0-9]*")))
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 130
     told = (tmp_path / "log.txt").read_text()

@@ -60,3 +60,15 @@ def test_a_fixed_number_of_replicas_takes_many_requests_at_once(build):
 def test_an_unknown_setting_is_refused(build):
     with pytest.raises(ValidationError, match="replica"):
         build(bundle="b", replica=3)
+
+
+@pytest.mark.parametrize(("device", "share"), [("cpu", 0), ("cuda", 0.25)])
+def test_a_replica_asks_ray_for_its_share_of_a_gpu(build, device, share):
+    made = build(bundle="b", device=device, gpus_per_replica=0.25)._bound_deployment
+    assert made.ray_actor_options == {"num_cpus": 1.0, "num_gpus": share}
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, 2])
+def test_a_replica_has_at_most_one_gpu(build, wrong):
+    with pytest.raises(ValidationError, match="gpus_per_replica"):
+        build(bundle="b", gpus_per_replica=wrong)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import torch
 from safetensors.torch import load_file
 
 from twinspire.bundle.manifest import FILTERS, IDS, ITEMS, ITEMS_BEFORE_4, LEXICAL, MEMORY, TREND, Manifest
-from twinspire.errors import BundleError
+from twinspire.errors import BundleError, EnvironmentProblem
 from twinspire.features.dictionaries import Dictionaries
 from twinspire.features.history import KINDS
 from twinspire.features.ids import ItemIds, ItemRows
@@ -23,10 +24,13 @@ from twinspire.features.query import Event, Query, Shopper
 from twinspire.features.request import RequestEncoder
 from twinspire.features.spec import History
 from twinspire.features.store import file_name
+from twinspire.index import gpu
 from twinspire.index.filters import FilterIndex
 from twinspire.index.hybrid import Asked, HybridIndex
 from twinspire.index.lexical import LexicalIndex
 from twinspire.index.memory import QueryMemory
+from twinspire.index.on_device import put_on
+from twinspire.index.tensors import on_host
 from twinspire.index.vectors import VectorIndex
 from twinspire.model import QueryLookup, TwoTower
 from twinspire.ragged import Ragged
@@ -36,7 +40,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from twinspire.index.tensors import Vectors
     from twinspire.index.variation import Variation
+    from twinspire.model import DeviceLookup
 
 MAX_HISTORY_SHOWN = 10
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,17 +72,19 @@ class Bundle:
     ) -> None:
         self.folder, self.manifest, self.item_ids = folder, manifest, item_ids
         self.encoder, self.model, self.index = encoder, model, index
-        self._query_tower = QueryLookup(model)
+        self._query_tower: QueryLookup | DeviceLookup = QueryLookup(model)
         self.items = items
         self._personalised, self._heads = True, manifest.architecture.config.heads
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = True, device: str = "cpu") -> Bundle:
-        """Load a bundle folder.
+        """Load a bundle folder; with `device` cuda, query tower and vector index on the first GPU.
 
         Errors: BundleError for a missing, damaged or unfit bundle; EnvironmentProblem for a device that is not there.
         """
         folder = Path(folder)
+        if device != "cpu":
+            gpu.require_gpu()
         manifest = Manifest.read(folder)
         if verify:
             manifest.verify(folder)
@@ -96,7 +104,7 @@ class Bundle:
             ) from None
         # A plain array over the memory map: compiled code takes long to find out what a memmap is.
         vectors = np.asarray(np.load(folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
-        index = VectorIndex.load(folder / "index.faiss", manifest.index.parameters, device, vectors)
+        index = VectorIndex.load(folder / "index.faiss", manifest.index.parameters, vectors)
         items = read_items(folder)
         if index.size != len(items) or index.index.d != manifest.dimensions:
             held, wanted = f"{index.size} x {index.index.d}", f"{len(items)} x {manifest.dimensions}"
@@ -110,7 +118,29 @@ class Bundle:
             _history_bags(folder, dictionaries),
         )
         hybrid = _hybrid(folder, manifest, dictionaries, index, vectors, items)
-        return cls(folder, manifest, encoder, model.eval(), hybrid, items, ids)
+        loaded = cls(folder, manifest, encoder, model.eval(), hybrid, items, ids)
+        return loaded if device == "cpu" else loaded.on(device)
+
+    def on(self, device: str) -> Bundle:
+        """The same bundle with query tower and vector index on a device, as torch names it: `cuda`, or `cpu`, where the
+        same code runs. What words, memory and filters add stays on the CPU. The device's memory is given back with the
+        bundle.
+
+        Errors: EnvironmentProblem where there is no such device, or not enough of its memory.
+        """
+        tower, place = self._query_tower, torch.device(device)
+        if not isinstance(tower, QueryLookup):
+            raise ValueError("this bundle is on a device already")
+        filtered = bool(self.manifest.filters)
+        try:
+            vectors = put_on(self.index.vectors, place, filtered=filtered, tower=tower.nbytes)
+            moved = copy.copy(self)
+            moved.index, moved._query_tower = replace(self.index, vectors=vectors), tower.on(place)
+        except torch.OutOfMemoryError:
+            raise EnvironmentProblem(f"{self.folder}: {device} has no memory left for the query tower") from None
+        except EnvironmentProblem as error:
+            raise EnvironmentProblem(f"{self.folder}: {error}") from None
+        return moved
 
     def varied(self, variation: Variation) -> Bundle:
         """A bundle that ranks otherwise, over the same memory.
@@ -127,6 +157,10 @@ class Bundle:
 
     def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Query vectors (B, H, D)."""
+        return on_host(self._embed(queries))
+
+    def _embed(self, queries: Sequence[Query]) -> Vectors:
+        """The same, where the index is."""
         if self.index.words_alone:
             return np.zeros((len(queries), 1, self.manifest.dimensions), np.float32)
         if not self._personalised:
@@ -143,7 +177,7 @@ class Bundle:
         Errors: RequestError for filters that there cannot be.
         """
         texts, filters = [query.text for query in queries], [query.filters for query in queries]
-        return self.index.ask(texts, self.embed(queries), filters)
+        return self.index.ask(texts, self._embed(queries), filters)
 
     def nearest(self, asked: Sequence[Asked], k: int) -> Results:
         """The K best items of each of what `ask` gave."""

@@ -20,6 +20,7 @@ Examples:
   twinspire serve --bundle models:/twinspire@champion --port 8080
   twinspire serve --bundle models:/shop@champion --experiments experiments --events events
   twinspire serve --bundle bundles/demo --host 0.0.0.0 --replicas 2 --max-replicas 8
+  twinspire serve --bundle bundles/demo --device cuda --replicas 2 --gpus-per-replica 0.5
   twinspire serve --bundle bundles/demo --host 0.0.0.0 --api-keys keys.txt --rate-limit 100
   curl -s localhost:8000/v1/search -H 'content-type: application/json' -d '{"query": "red shoes"}'
 """
@@ -38,6 +39,20 @@ Examples:
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 to be reached from other machines.")
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(1), help="Copies of tower and index.")
 @click.option("--max-replicas", type=click.IntRange(1), help="Let Serve add replicas under load, up to this many.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    type=click.Choice(["cpu", "cuda"]),
+    help="Where query tower and index are; cuda: on a GPU, both on the same one.",
+)
+@click.option(
+    "--gpus-per-replica",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="With --device cuda, the share of a GPU that each replica has; by its memory.",
+)
 @click.option(
     "--proxy",
     default="haproxy",

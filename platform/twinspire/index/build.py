@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire.errors import ConfigError
+from twinspire.index import gpu
 from twinspire.index.families import (
     CAGRA,
     at_size,
@@ -95,13 +96,26 @@ def build_index(
 
 
 def check_factory(dim: int, config: IndexConfig) -> None:
-    """Errors: ConfigError for a factory string that FAISS cannot read or that does not fit `dim`."""
+    """Errors: ConfigError for a factory string that FAISS cannot read or that does not fit `dim` or the device;
+    EnvironmentProblem for a GPU that is not there.
+    """
+    if config.device == "cuda":
+        gpu.require_faiss()
+    if config.factory == CAGRA:
+        if config.device != "cuda":
+            raise ConfigError("index.factory: CAGRA is built on a GPU; set index.device to cuda too")
+        gpu.require_cagra()
     if config.factory in ("auto", CAGRA):
         return
     try:
-        faiss.index_factory(dim, config.factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dim, config.factory.removesuffix(",RFlat"), faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise ConfigError(f"index.factory: {config.factory!r} with model.dim {dim}: {reason(error)}") from None
+    if config.device == "cuda" and config.factory != "Flat" and not gpu.suits_faiss(index):
+        raise ConfigError(
+            f"index.factory: {config.factory!r} with model.dim {dim} has no form for GPUs; use auto, CAGRA, or IVF "
+            f"lists of Flat, SQ8 or PQ{gpu.code_bytes(dim)}, or set index.device to cpu"
+        )
 
 
 def _exact(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> tuple[VectorIndex, IndexSpec]:

@@ -23,5 +23,7 @@ class IndexConfig(BaseModel):
     filters: Literal["auto"] | list[str] = Field(
         "auto", description="columns of items that a search can be limited by; auto: brand, category and price"
     )
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="cuda: built on a GPU, of the kinds that FAISS can search there; needs twinspire[gpu]"
+    )
     actors: int = Field(1, ge=1, le=4096, description="Ray actors that embed the catalogue")

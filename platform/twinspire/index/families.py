@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
+import torch
 
+from twinspire.index import gpu
+from twinspire.index.parameters import innermost
+from twinspire.index.tensors import on_gpu
 from twinspire.index.tune import Measured, exact, one_thread, tune
-from twinspire.index.vectors import gpu_resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +40,8 @@ api: Any = faiss  # what its type stubs lack or say wrongly
 def families(dim: int, items: int, device: str) -> list[str]:
     """Factory strings of the candidates, with `{lists}` for the number of lists, the most promising first."""
     if device == "cuda":
-        return [f"IVF{{lists}},PQ{dim // 2 if dim % 2 == 0 else dim}", CAGRA]
+        lists = f"IVF{{lists}},PQ{gpu.code_bytes(dim)}"
+        return [lists, CAGRA] if hasattr(faiss, "GpuIndexCagra") else [lists]
     half = [f"IVF{{lists}},PQ{dim // 2}x4fsr"] if dim % 2 == 0 else []
     graph = [f"HNSW32,PQ{dim // 2}x4"] if dim % 2 == 0 and items <= GRAPH_UP_TO else []
     return [f"IVF{{lists}},PQ{dim}x4fsr", *half, "IVF{lists},SQ8", *graph]
@@ -88,20 +92,22 @@ def _rank(end: Measured) -> tuple[bool, float]:
 
 def new_index(factory: str, dim: int, device: str = "cpu") -> Any:
     """An empty index. Errors: RuntimeError for a factory string that FAISS refuses; EnvironmentProblem for no GPU."""
-    resources = gpu_resources() if device == "cuda" or factory == CAGRA else None
     if factory == CAGRA:
-        settings = api.GpuIndexCagraConfig()
-        return api.GpuIndexCagra(resources, dim, faiss.METRIC_INNER_PRODUCT, settings)
+        gpu.require_cagra()
+        return api.GpuIndexCagra(gpu.resources(), dim, faiss.METRIC_INNER_PRODUCT, api.GpuIndexCagraConfig())
     index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-    return index if resources is None else faiss.index_cpu_to_gpu(resources, 0, index)
+    return gpu.to_gpu(index, torch.device("cuda")) if device == "cuda" else index
 
 
 def trained(index: Any, vectors: NDArray[np.float32]) -> Any:
     """Train `index` on a sample of `vectors` (n, D) and give it back; CAGRA trains on all, and holds them then."""
-    if "Cagra" in type(index).__name__:
-        index.train(np.ascontiguousarray(vectors))
+    if gpu.is_cagra(index):
+        index.held = np.ascontiguousarray(vectors, np.float32)  # it is read again when the index is saved
+        index.train(index.held)
         return index
     ivf = faiss.try_extract_index_ivf(index)
+    if on_gpu(innermost(index)):
+        ivf = innermost(index) if hasattr(innermost(index), "nlist") else None
     wanted = LEAST_POINTS
     if ivf is not None:
         wanted = max(wanted, POINTS_A_CENTRE * ivf.nlist)

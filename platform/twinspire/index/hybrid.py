@@ -21,6 +21,7 @@ from twinspire.index.filters import FilterIndex
 from twinspire.index.lexical import POPULARITY
 from twinspire.index.memory import NOTHING
 from twinspire.index.ranking import rank, rank_batch, score
+from twinspire.index.tensors import on_host, stacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from twinspire.index.filters import Filters, Selection
     from twinspire.index.lexical import LexicalIndex, QueryTokens
     from twinspire.index.memory import QueryMemory
+    from twinspire.index.tensors import Vectors
     from twinspire.index.variation import Variation
     from twinspire.index.vectors import VectorIndex
 
@@ -71,7 +73,7 @@ class Fusion(BaseModel):
 class Asked(NamedTuple):
     """One query as the index needs it: its vectors (H, D), its tokens by stream, what was clicked for it before."""
 
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     tokens: list[QueryTokens]
     items: NDArray[np.int32]
     shares: NDArray[np.float32]
@@ -114,7 +116,7 @@ class HybridIndex:
         return replace(self, fusion=self.fusion.model_copy(update=weights), words_alone=alone)
 
     def ask(
-        self, texts: Sequence[str], vectors: NDArray[np.float32], filters: Sequence[Filters | None] | None = None
+        self, texts: Sequence[str], vectors: Vectors, filters: Sequence[Filters | None] | None = None
     ) -> list[Asked]:
         """B queries with their vectors (B, H, D) and what filters each has.
 
@@ -149,7 +151,7 @@ class HybridIndex:
         self, asked: Sequence[Asked], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
         """Of the whole catalogue, in one batch."""
-        vectors = np.stack([each.vectors for each in asked])
+        vectors = stacked([each.vectors for each in asked])
         if self.fusion.is_plain:
             return self.vectors.search(vectors, k)
         wide = k + self.fusion.candidates
@@ -162,7 +164,7 @@ class HybridIndex:
             popularity, scratch = self.lexical.popularity, self.lexical.scratch()
         own = weights[max(which, 0)]
         rank_batch(
-            near, vectors, self.item_vectors, words, which, own, postings, popularity, wide, *scratch,
+            near, on_host(vectors), self.item_vectors, words, which, own, postings, popularity, wide, *scratch,
             *self._known(asked), self._trend, scores, rows, heads,
         )  # fmt: skip
         return scores, rows, heads
@@ -187,7 +189,18 @@ class HybridIndex:
             kept = within.allows(known)
             known, shares = known[kept], shares[kept]
         rank(
-            near, proposed, asked.vectors, self.item_vectors, words, 0, known, shares, self._trend, scores, rows, heads
+            near,
+            proposed,
+            on_host(asked.vectors),
+            self.item_vectors,
+            words,
+            0,
+            known,
+            shares,
+            self._trend,
+            scores,
+            rows,
+            heads,
         )
 
     def _allowed(self, asked: Asked, within: Selection, k: int) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
@@ -220,7 +233,8 @@ class HybridIndex:
         words, _ = self._words([asked])
         known, shares, _ = self._known([asked])
         rows = rows.astype(np.int64, copy=False)
-        score(rows, asked.vectors, self.item_vectors, words, 0, known, shares, self._trend, scores, heads, len(rows))
+        vectors = on_host(asked.vectors)
+        score(rows, vectors, self.item_vectors, words, 0, known, shares, self._trend, scores, heads, len(rows))
         return scores, heads
 
     def beside(self, asked: Asked, rows: NDArray[np.integer]) -> NDArray[np.float32]:

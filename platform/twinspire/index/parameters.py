@@ -1,7 +1,7 @@
 """Search parameters: read once from their text, given to FAISS with each search, so that no search changes the index.
 
 Filters: every IVF index takes them (flat, SQ8, PQ, fast-scan), every HNSW index, and flat and SQ8 without lists. PQ
-without lists does not, nor does a GPU.
+without lists does not. Of the indexes on a GPU most ignore a filter without a word, so none is given one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 api: Any = faiss  # what its type stubs lack or say wrongly
+MOST_ON_GPU = 2048  # lists that a GPU looks into, and results that it gives
+CAGRA_BREADTH = 64  # FAISS's own
 LEAST_EF = 64  # of a graph over the centres of lists: at FAISS's own 16 it misses near ones
 
 
@@ -25,6 +27,7 @@ class Settings(NamedTuple):
 
     breadth: int
     refine: float
+    grows: bool = False  # with the number of results, as CAGRA keeps no fewer candidates than it is asked for
 
     @classmethod
     def read(cls, parameters: str, index: Any) -> Settings:
@@ -34,17 +37,19 @@ class Settings(NamedTuple):
         }
         default = named.get("k_factor_rf", 0.0)
         inner = innermost(index)
+        cagra = is_gpu_kind(inner, "GpuIndexCagra")
         own = inner.hnsw.efSearch if isinstance(inner, faiss.IndexHNSW) else getattr(inner, "nprobe", 1)
-        breadth = named.get("nprobe", named.get("efSearch", named.get("itopk_size", own)))
-        return cls(int(breadth), named.get("refine", default))
+        given = named.get("nprobe", named.get("efSearch", named.get("itopk_size")))
+        breadth = given or (CAGRA_BREADTH if cagra else own)
+        return cls(int(breadth), named.get("refine", default), cagra)
 
-    def for_search(self, index: Any, effort: float, within: NDArray[np.uint8] | None) -> Any:
-        """What FAISS takes with one search; None where there is nothing to say.
+    def for_search(self, index: Any, effort: float, within: NDArray[np.uint8] | None, k: int = 1) -> Any:
+        """What FAISS takes with one search for `k` results; None where there is nothing to say.
 
         Errors: NotImplementedError for a filter that the index cannot apply.
         """
         if isinstance(index, faiss.IndexPreTransform):
-            inner = self.for_search(innermost(index), effort, within)
+            inner = self.for_search(innermost(index), effort, within, k)
             return None if inner is None else api.SearchParametersPreTransform(index_params=inner)
         breadth = max(math.ceil(self.breadth * effort), 1)
         chosen = {} if within is None else {"sel": api.IDSelectorBitmap(within)}
@@ -55,10 +60,10 @@ class Settings(NamedTuple):
             return api.SearchParametersHNSW(efSearch=max(min(breadth, index.ntotal), 1), **chosen)
         if chosen and not isinstance(index, faiss.IndexFlat | faiss.IndexScalarQuantizer):
             raise NotImplementedError(f"{type(index).__name__} cannot search within a part of the catalogue")
-        if "GpuIndexIVF" in type(index).__name__:
-            return api.SearchParametersIVF(nprobe=min(breadth, index.nlist))
-        if "GpuIndexCagra" in type(index).__name__:
-            return api.SearchParametersCagra(itopk_size=breadth)
+        if is_gpu_kind(index, "GpuIndexIVF"):
+            return api.SearchParametersIVF(nprobe=min(breadth, index.nlist, MOST_ON_GPU))
+        if is_gpu_kind(index, "GpuIndexCagra"):
+            return api.SearchParametersCagra(itopk_size=max(min(breadth, MOST_ON_GPU), k))
         return api.SearchParameters(**chosen) if chosen else None
 
 
@@ -67,9 +72,14 @@ def breadth_name(index: Any) -> str:
     inner = innermost(index)
     if isinstance(inner, faiss.IndexHNSW):
         return "efSearch"
-    if isinstance(inner, faiss.IndexIVF) or "GpuIndexIVF" in type(inner).__name__:
+    if isinstance(inner, faiss.IndexIVF) or is_gpu_kind(inner, "GpuIndexIVF"):
         return "nprobe"
-    return "itopk_size" if "GpuIndexCagra" in type(inner).__name__ else ""
+    return "itopk_size" if is_gpu_kind(inner, "GpuIndexCagra") else ""
+
+
+def is_gpu_kind(index: Any, name: str) -> bool:
+    """Whether an index is of a class that FAISS has in some of its builds only."""
+    return hasattr(faiss, name) and isinstance(index, getattr(faiss, name))
 
 
 def innermost(index: Any) -> Any:

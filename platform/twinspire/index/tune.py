@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire.index.parameters import breadth_name, innermost
+from twinspire.index.tensors import on_gpu
 from twinspire.index.vectors import VectorIndex, merge_heads
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ WORSE = 1.1  # a factor that costs so much more than the best so far ends the se
 
 
 class Measured(BaseModel):
-    """One point of the curve: recall@100 against exact search and a query's processor milliseconds on one core, of
-    queries that come 16 at a time. `items` were in the index then."""
+    """One point of the curve: recall@100 against exact search and a query's processor milliseconds on one core, on a
+    GPU the time it takes, of queries that come 16 at a time. `items` were in the index then."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,7 +65,8 @@ def tune(
     """
     name = breadth_name(index)
     most = min(getattr(innermost(index), "nlist", BREADTHS[-1]), BREADTHS[-1])
-    steps = [*(step for step in BREADTHS if step < most), most] if name else [0]
+    least = RECALL_AT if name == "itopk_size" else 1  # CAGRA keeps at least what it is asked for
+    steps = [*(step for step in BREADTHS if least <= step < most), most] if name else [0]
     trials: dict[tuple[int, float], Measured] = {}
 
     def measured(step: int, factor: float) -> Measured:
@@ -113,13 +115,14 @@ def measure(
     searched: VectorIndex, factory: str, queries: NDArray[np.float32], truth: NDArray[np.int64], target: float
 ) -> Measured:
     """Recall and cost of one index with its parameters."""
+    clock = time.perf_counter if on_gpu(innermost(searched.index)) else time.thread_time
     seconds, found = [], np.zeros((0, RECALL_AT), np.int64)
     with one_thread():
         for _ in range(COST_REPEATS):
-            started = time.thread_time()
+            started = clock()
             batches = (queries[first : first + COST_BATCH] for first in range(0, len(queries), COST_BATCH))
             parts = [searched.search(batch, RECALL_AT)[1] for batch in batches]
-            seconds.append(time.thread_time() - started)
+            seconds.append(clock() - started)
         found = np.concatenate(parts) if parts else found
     shares = recalls(found, truth)
     return Measured(

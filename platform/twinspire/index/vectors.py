@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
-from twinspire.errors import BundleError, EnvironmentProblem
-from twinspire.index.parameters import Settings
+from twinspire.errors import BundleError
+from twinspire.index.parameters import Settings, innermost
 from twinspire.index.rerank import rerank
+from twinspire.index.tensors import on_gpu, on_host
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from twinspire.index.tensors import Vectors
 
 # Queries from which FAISS compares a batch with flat vectors (a small catalogue, the centres of IVF lists) as one
 # matrix product, which reads those vectors once. Its own 20 is more than a server's batch mostly has.
@@ -23,7 +26,7 @@ MATRIX_PRODUCT_FROM = 4
 
 
 class VectorIndex:
-    """Inner-product search over the catalogue. Searching is thread-safe on the CPU; on a GPU one thread at a time.
+    """Inner-product search over the catalogue. Searching is thread-safe; not where `index` is in a GPU's memory.
 
     `index` holds the items compressed; what it finds is compared again with the raw `vectors` (n, D), memory-mapped as
     a rule, so that scores are exact.
@@ -49,22 +52,21 @@ class VectorIndex:
         return int(self.index.ntotal)
 
     def search(
-        self, queries: NDArray[np.float32], k: int, *, within: NDArray[np.uint8] | None = None, effort: float = 1.0
+        self, queries: Vectors, k: int, *, within: NDArray[np.uint8] | None = None, effort: float = 1.0
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8]]:
         """Queries (B, H, D) to the K best items by their best head (4.3): scores, item rows, heads, (B, K) each.
 
         `within` is a bitmap (ceil(n / 8),) of the rows that may be found, lowest bit first; `effort` multiplies the
         lists or candidates looked at. All heads are searched in one call. Rows are -1, scores -inf, where there are
         fewer than K.
-        Errors: NotImplementedError for `within` where the index cannot filter: on a GPU, and PQ without lists.
+        Errors: NotImplementedError for `within` where the index cannot filter: FAISS on a GPU, and PQ without lists.
         """
-        batch, heads, dim = queries.shape
+        batch, heads, _ = queries.shape
         if self.vectors is not None and self._refine:
             rows = self.candidates(queries, k, within=within, effort=effort)
-            return rerank(queries, self.vectors, rows, k)
+            return rerank(on_host(queries), self.vectors, rows, k)
         wide = min(k, self.size)
-        flat = np.ascontiguousarray(queries.reshape(batch * heads, dim))
-        scores, rows = self.index.search(flat, max(wide, 1), params=self._parameters(effort, within))
+        scores, rows = self._nearest(queries, max(wide, 1), within, effort)
         if heads == 1:
             head = np.zeros(rows.shape, np.int8)
         else:
@@ -73,53 +75,47 @@ class VectorIndex:
         return _pad(scores, rows, head, k)
 
     def candidates(
-        self, queries: NDArray[np.float32], k: int, *, within: NDArray[np.uint8] | None = None, effort: float = 1.0
+        self, queries: Vectors, k: int, *, within: NDArray[np.uint8] | None = None, effort: float = 1.0
     ) -> NDArray[np.int64]:
         """Queries (B, H, D) to item rows (B, H * K'), each head's own, K' >= K: so many that the K best by exact scores
         are found as often as was tuned for. An item may come once a head; -1 where there are fewer.
 
         `within`, `effort` and errors as in `search`.
         """
-        batch, heads, dim = queries.shape
+        batch, heads, _ = queries.shape
         wide = max(min(math.ceil(k * max(self._refine, 1.0)), self.size), 1)
-        flat = np.ascontiguousarray(queries.reshape(batch * heads, dim))
-        _, rows = self.index.search(flat, wide, params=self._parameters(effort, within))
-        return np.asarray(rows.reshape(batch, heads * wide))
+        rows = self._nearest(queries, wide, within, effort)[1]
+        return rows.reshape(batch, heads * rows.shape[1])
 
-    def _parameters(self, effort: float, within: NDArray[np.uint8] | None) -> Any:
-        if effort == 1.0 and within is None:
+    def _nearest(
+        self, queries: Vectors, k: int, within: NDArray[np.uint8] | None, effort: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and rows of the `k` best of each head of queries (B, H, D), (B * H, k) each."""
+        flat = np.ascontiguousarray(on_host(queries).reshape(-1, queries.shape[2]))
+        scores, rows = self.index.search(flat, k, params=self._parameters(effort, within, k))
+        return np.asarray(scores), np.asarray(rows)
+
+    def _parameters(self, effort: float, within: NDArray[np.uint8] | None, k: int) -> Any:
+        if effort == 1.0 and within is None and not self._settings.grows:
             return self._usual
-        return self._settings.for_search(self.index, effort, within)
+        return self._settings.for_search(self.index, effort, within, k)
 
     def save(self, path: Path) -> None:
         """Write the compressed index, from the GPU's memory too; the raw vectors are not part of it."""
-        index = self.index
-        if hasattr(faiss, "GpuIndex") and isinstance(index, faiss.GpuIndex):
-            index = faiss.index_gpu_to_cpu(index)
-        faiss.write_index(index, str(path))
+        held = on_gpu(innermost(self.index))
+        faiss.write_index(faiss.index_gpu_to_cpu(self.index) if held else self.index, str(path))
 
     @classmethod
-    def load(
-        cls, path: Path, parameters: str = "", device: str = "cpu", vectors: NDArray[np.float32] | None = None
-    ) -> VectorIndex:
-        """Read what `save` wrote, onto `device`; `vectors` as for the index itself.
+    def load(cls, path: Path, parameters: str = "", vectors: NDArray[np.float32] | None = None) -> VectorIndex:
+        """Read what `save` wrote; `vectors` as for the index itself.
 
-        Errors: BundleError for a file that is no index; EnvironmentProblem for a GPU that is not there.
+        Errors: BundleError for a file that is no index.
         """
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             raise BundleError(f"{path.name}: not a readable FAISS index ({str(error).splitlines()[0][:200]})") from None
-        loaded = cls(index, parameters, vectors)
-        return loaded.to_gpu() if device == "cuda" else loaded
-
-    def to_gpu(self) -> VectorIndex:
-        """The same index on the first GPU.
-
-        Errors: EnvironmentProblem where FAISS has no GPU support or there is no GPU.
-        """
-        resources = gpu_resources()
-        return VectorIndex(faiss.index_cpu_to_gpu(resources, 0, self.index), self.parameters, self.vectors)
+        return cls(index, parameters, vectors)
 
 
 def merge_heads(
@@ -165,17 +161,3 @@ def _without_refinement(index: Any) -> tuple[Any, NDArray[np.float32] | None]:
     flat: Any = faiss.downcast_index(index.refine_index)
     raw = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
     return base, raw
-
-
-def gpu_resources() -> Any:
-    """One set of GPU resources a call: they must not be shared between threads. Temporary memory is bounded.
-
-    Errors: EnvironmentProblem where FAISS has no GPU support or there is no GPU.
-    """
-    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
-        raise EnvironmentProblem(
-            "index.device: cuda needs a GPU and the faiss-gpu package; install twinspire[gpu] or use cpu"
-        )
-    resources = faiss.StandardGpuResources()
-    resources.setTempMemory(256 * 2**20)
-    return resources

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from twinspire.compiled import compiled
 
@@ -68,6 +69,57 @@ class QueryLookup:
         answer = np.empty((output.shape[1], output.shape[0], output.shape[2]), np.float32)
         _finish(output, vectors, self._skip, answer)
         return answer
+
+    def on(self, device: torch.device) -> DeviceLookup:
+        """The same tower on a device; on a CPU it shares this one's memory."""
+        numbers = (self._rows, self._gains)
+        layers = (self._project, self._project_bias, self._head_weight, self._head_bias)
+        held = [*map(torch.from_numpy, numbers), *layers]
+        return DeviceLookup(self._names, self._first_rows, self._skip, [one.to(device) for one in held])
+
+    @property
+    def nbytes(self) -> int:
+        """What `on` takes of a device's memory."""
+        layers = (self._project, self._project_bias, self._head_weight, self._head_bias)
+        return self._rows.nbytes + self._gains.nbytes + sum(layer.nbytes for layer in layers)
+
+
+class DeviceLookup:
+    """The query tower on a device: one look-up in one table, too, and its answers stay there. Immutable."""
+
+    def __init__(self, names: list[str], first_rows: NDArray[np.int64], skip: bool, held: list[torch.Tensor]) -> None:
+        self._names, self._first_rows, self._skip = names, first_rows, skip
+        self._rows, self._gains, self._project, self._project_bias, self._head_weight, self._head_bias = held
+        self._device = self._rows.device
+
+    @torch.inference_mode()
+    def __call__(self, features: Mapping[str, Ragged]) -> torch.Tensor:
+        """Feature name to B bags, for each name the tower knows; gives (B, H, D) on the device."""
+        bags = [features[name] for name in self._names]
+        rows, offsets, weights = stack(bags, self._first_rows)
+        weighted = len(weights) > 0
+        pooled = functional.embedding_bag(
+            moved(rows, self._device),
+            self._rows,
+            moved(offsets, self._device),
+            mode="sum" if weighted else "mean",
+            per_sample_weights=moved(weights, self._device) if weighted else None,
+            include_last_offset=True,
+        )  # (S * B, D)
+        vectors = pooled.view(len(bags), -1, pooled.shape[1]) * self._gains[:, None, None]  # (S, B, D)
+        beside = vectors.transpose(0, 1).flatten(1)
+        hidden = torch.addmm(self._project_bias, beside, self._project).relu_()
+        by_head = hidden.view(len(beside), *self._head_weight.shape[:2]).transpose(0, 1)  # (H, B, hidden)
+        output = torch.baddbmm(self._head_bias, by_head, self._head_weight)  # (H, B, D)
+        if self._skip:
+            output += vectors.sum(0)
+        return functional.normalize(output, dim=-1, eps=_SHORTEST).transpose(0, 1).contiguous()
+
+
+def moved(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on a device, without a copy on a CPU; to a GPU through pinned memory, so that nobody waits for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def stack(
