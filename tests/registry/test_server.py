@@ -18,7 +18,7 @@ mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/shop@champion")
 print(model.metadata.signature.inputs.input_names())
 print(len(model.predict(model.input_example)))
-print(",".join(model.predict({"query": ["red shoes"]}, params={"k": 3})["item_id"]))
+print(",".join(model.predict({"query": "red shoes"}, params={"k": 3})["item_id"]))
 """
 
 
@@ -38,7 +38,7 @@ def test_a_bundle_goes_there_and_back_and_plain_mlflow_loads_it(server, tiny_bun
     folder = registry.fetch(version.uri, uri=server, cache=tmp_path / "cache")
     found = Bundle.load(folder).search([Query("red shoes")], 3)
     assert found.items.tolist() == Bundle.load(tiny_bundle).search([Query("red shoes")], 3).items.tolist()
-    told = subprocess.run([sys.executable, "-c", STRANGER, server], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run([sys.executable, "-c", STRANGER, server], stdout=subprocess.PIPE, text=True, check=True).stdout
     bundle = Bundle.load(tiny_bundle)
     ids = ",".join(bundle.item_ids[row] for row in found.items[0])
     assert told.splitlines()[-3:] == ["['query', 'user_id']", "10", ids]

@@ -98,6 +98,8 @@ def _queries(frame: pd.DataFrame) -> list[Query]:
 
 
 def _text(query: Any, row: int) -> str:
+    if isinstance(query, list):
+        raise RequestError(f"query[{row}]", "is a list; give a table, such as a pandas DataFrame, with a query a row")
     if not isinstance(query, str) or not query.strip():
         raise RequestError(f"query[{row}]", "is empty; give what the shopper typed")
     return query
