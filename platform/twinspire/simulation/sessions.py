@@ -58,7 +58,12 @@ def _typed(truth: Truth, rng: Generator, users: Ints, categories: Ints) -> Ints:
 def draw_requests(truth: Truth, rng: Generator, sessions: int) -> Requests:
     """Draw `sessions` sessions: shoppers by activity, categories by demand and liking, texts by weight and taste."""
     ends = np.cumsum(truth.shoppers.activity)
-    user_of = search(ends, rng.random(sessions) * ends[-1])
+    return requests_of(truth, rng, search(ends, rng.random(sessions) * ends[-1]))
+
+
+def requests_of(truth: Truth, rng: Generator, user_of: Ints) -> Requests:
+    """A session of each of these shoppers (S,)."""
+    sessions = len(user_of)
     length = 1 + np.cumprod(rng.random((sessions, MOST_QUERIES - 1)) < _MORE, axis=1).sum(axis=1)
     session = np.repeat(np.arange(sessions, dtype=np.int32), length)
     user = user_of[session]
