@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from pipelines.figures import log_recall
 from twinspire import cluster, dataset
 from twinspire.bundle import Manifest, Parts, check_target, tidy, write_bundle
+from twinspire.bundle.earlier import WARM_STARTS, Earlier, begins_warm
 from twinspire.cache import cache_folder
 from twinspire.evaluation.heads import measure_heads
 from twinspire.features.dictionaries import item_text
@@ -46,9 +47,18 @@ TITLE_ROUNDS = 2
 
 
 def fit(
-    data: Path, out: Path, config: Config, *, quarantine: Path | None = None, teacher: Path | None = None
+    data: Path | dataset.Dataset,
+    out: Path,
+    config: Config,
+    *,
+    quarantine: Path | None = None,
+    teacher: Path | None = None,
+    start: Path | None = None,
 ) -> Manifest:
     """Validate, encode, learn from the teacher, train, embed, index, write the bundle `out`; logs one MLflow run.
+
+    `data` is a folder, or what was read from one. `start` is the folder of an earlier bundle, whose weights are begun
+    with as `training.start` has it.
 
     `teacher` is the folder of a sentence encoder. Without clicks the towers learn from it alone, or without one from
     parts of the titles.
@@ -63,18 +73,20 @@ def fit(
     check_devices(config.training)
     encoder = load_encoder(teacher) if teacher is not None else None
     taught_by = fingerprint(teacher) if teacher is not None else None
-    source = dataset.read(data, quarantine=quarantine)
+    earlier = Earlier.read(start) if start is not None else None
+    source = data if isinstance(data, dataset.Dataset) else dataset.read(data, quarantine=quarantine)
     config = config.sized(len(source.items))
     check_factory(config.model.dim, config.index)
     filterable(source.items, config.index.filters)
     with claim(out) as work:
         tidy(out)
-        _begin(work, source, config, taught_by, console)
+        _begin(work, source, config, taught_by, earlier, console)
         encoded, positives = _encode(source, config, work)
         check_size(encoded)
         _say_what_there_is(encoded, positives, len(source.items), encoder, console)
         with _mlflow_run(source, config, out, work, console) as (uri, run_id):
-            job = _Job(source, encoded, positives, encoder, config, work.path, out, uri, run_id, taught_by)
+            warm = _warm(earlier, encoded, config, taught_by, console)
+            job = _Job(source, encoded, positives, encoder, config, work.path, out, uri, run_id, taught_by, warm)
             return _train_and_write(job)
 
 
@@ -91,6 +103,7 @@ class _Job(NamedTuple):
     uri: str
     run_id: str
     taught_by: str | None
+    warm: Earlier | None  # whose weights are begun with
 
 
 def _say_what_there_is(encoded: Encoded, positives: Positives, items: int, encoder: object, console: Console) -> None:
@@ -114,11 +127,34 @@ def _lessons(job: _Job) -> Lessons:
     return ask_teacher(job.encoder, kept, titles, queries, job.config.model.dim, job.config.training.seed)
 
 
-def _begin(work: WorkFolder, source: dataset.Dataset, config: Config, taught_by: str | None, console: Console) -> None:
+def _warm(
+    earlier: Earlier | None, encoded: Encoded, config: Config, taught_by: str | None, console: Console
+) -> Earlier | None:
+    """The earlier bundle where its weights are begun with; None where training begins anew."""
+    if earlier is None:
+        return None
+    warm, said = begins_warm(earlier, encoded, config, taught_by)
+    console.print(f"start {said}")
+    return earlier if warm else None
+
+
+def _begin(
+    work: WorkFolder,
+    source: dataset.Dataset,
+    config: Config,
+    taught_by: str | None,
+    earlier: Earlier | None,
+    console: Console,
+) -> None:
     """Go on with a fit of the same dataset, config and code, or begin anew."""
     before = work.resumable
     goes_on, given_up = work.begin(
-        {"dataset": source.fingerprint, "config": config.model_dump(mode="json"), "teacher": taught_by}
+        {
+            "dataset": source.fingerprint,
+            "config": config.model_dump(mode="json"),
+            "teacher": taught_by,
+            "start": earlier.checksum if earlier else None,
+        }
     )
     if goes_on and before:
         console.print("going on from the last checkpoint of a fit that did not end")
@@ -177,8 +213,12 @@ def _train_and_write(job: _Job) -> Manifest:
     lexical = LexicalIndex.build(dictionaries, text, positives.item_clicks(len(vectors)))
     taught = job.encoder is not None
     searched = None if taught and not encoded.meta.positives else trained.searched
-    fusion = measure_fusion(searched, encoded, positives, lexical, config.retrieval, taught=taught)
-    summary: dict[str, Any] = {**trained.summary, "teacher": job.taught_by}
+    if job.warm is not None:  # it saw the later clicks on which weights could be measured
+        fusion = job.warm.manifest.fusion
+    else:
+        fusion = measure_fusion(searched, encoded, positives, lexical, config.retrieval, taught=taught)
+    behind = job.warm.warm_starts + 1 if job.warm else 0
+    summary: dict[str, Any] = {**trained.summary, "teacher": job.taught_by, WARM_STARTS: behind}
     if config.model.heads > 1 and len(probes):
         heads = measure_heads(probes, vectors)
         log_metrics(job.uri, job.run_id, heads.figures())
@@ -212,7 +252,10 @@ def _train_and_write(job: _Job) -> Manifest:
 
 
 def _learn(job: _Job) -> Trained:
-    """From the teacher, where there is one, then from the rows; without clicks the teacher is enough."""
+    """From the earlier weights, or the teacher, where there are some, then from the rows; without clicks the teacher is
+    enough."""
+    if job.warm is not None:
+        return _go_on(job, job.warm)
     start = None
     if job.encoder is not None:
         start = job.work / "start.safetensors"
@@ -224,6 +267,25 @@ def _learn(job: _Job) -> Trained:
         update = {"rounds": min(config.training.rounds, TITLE_ROUNDS), "refit": False}
         config = config.model_copy(update={"training": config.training.model_copy(update=update)})
     return train(job.encoded, config, job.work / "train", mlflow_uri=job.uri, run_id=job.run_id, start=start)
+
+
+def _go_on(job: _Job, earlier: Earlier) -> Trained:
+    """A few rounds over the whole log from the earlier weights. There is no window to validate on: they saw it."""
+    training = job.config.training
+    path = job.work / "start.safetensors"
+    if not path.exists():
+        save_file(earlier.weights(job.encoded, job.source.items["item_id"], job.config), path.with_suffix(".new"))
+        path.with_suffix(".new").rename(path)
+    slower = training.model_copy(update={"learning_rate": training.warm_learning_rate})
+    return train(
+        job.encoded,
+        job.config.model_copy(update={"training": slower}),
+        job.work / "train",
+        mlflow_uri=job.uri,
+        run_id=job.run_id,
+        start=path,
+        only_rounds=training.warm_rounds,
+    )
 
 
 def _taught(job: _Job, path: Path) -> TwoTower:

@@ -36,8 +36,12 @@ def _report(summary: Summary, out: Path) -> str:
 @click.option("--users", default=5_000, show_default=True, help="Shoppers.")
 @click.option("--interactions", default=200_000, show_default=True, help="Rows of the log, all events together.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--new-share", default=0.15, show_default=True, help="Share of the items launched while the log runs.")
+@click.option(
+    "--drift", default=0.0, show_default=True, help="How much fashion turns over the log's days; 0: not at all."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the dataset.")
-def command(items: int, users: int, interactions: int, seed: int, out: Path) -> None:
+def command(items: int, users: int, interactions: int, seed: int, new_share: float, drift: float, out: Path) -> None:
     """Make a marketplace with a known truth: catalogue, shoppers, click log, judgements.
 
     Writes the tables of a dataset into --out, and the truth (every shopper's utility for any item, every relevance
@@ -57,6 +61,8 @@ def command(items: int, users: int, interactions: int, seed: int, out: Path) -> 
             users=users,
             interactions=interactions,
             seed=seed,
+            new_share=new_share,
+            drift=drift,
             progress=lambda stage, rows: bar.update(task, description=stage, advance=rows),
         )
     click.echo(_report(summary, out))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DAYS = 60.0
 _KEPT = {"before": 0.8, "after": 0.65, "size": 0.85, "colour": 0.75}  # chance that an item has the attribute
-_NEW_SHARE = 0.15  # items launched while the log runs
+NEW_SHARE = 0.15  # items launched while the log runs
 _NUMBERED = ("Electronics", "Appliances")
 
 
@@ -79,8 +79,13 @@ def _price_of(market: Market, rng: np.random.Generator, kind: Ints, tier: Ints) 
     return ended
 
 
-def make_items(market: Market, brands: Brands, rng: np.random.Generator, count: int) -> Items:
-    """Draw `count` items; the first ones cover every category, so that small catalogues have them all."""
+def make_items(
+    market: Market, brands: Brands, rng: np.random.Generator, count: int, new_share: float = NEW_SHARE
+) -> Items:
+    """Draw `count` items; the first ones cover every category, so that small catalogues have them all.
+
+    The share `new_share` of them is launched while the log runs, evenly over its days.
+    """
     breadth = market.demand**0.6
     category = choose(rng, breadth, count)
     head = min(count, len(breadth))
@@ -98,7 +103,7 @@ def make_items(market: Market, brands: Brands, rng: np.random.Generator, count: 
     style = 0.8 * brands.style[brand] + 0.5 * (value_style[values[:, 0]] + value_style[values[:, 3]])
     quality = rng.normal(0, 1, count)
     popularity = np.exp(0.5 * quality + 0.9 * rng.normal(0, 1, count)) * brands.popularity[brand] ** 0.3
-    launch = np.where(rng.random(count) < _NEW_SHARE, rng.uniform(0, DAYS, count), 0.0)
+    launch = np.where(rng.random(count) < new_share, rng.uniform(0, DAYS, count), 0.0)
     launch[:head] = 0.0
     return Items(
         type=kind,

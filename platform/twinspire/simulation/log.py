@@ -117,7 +117,7 @@ class LogWriter:
         asked = started[requests.session] + (requests.offset * _SECOND).astype(np.int64)
         day = ((asked - START) / _DAY).astype(np.float32)
         slate = slates(self._truth, self._lexical, self._explorer, rng, requests.query, day)
-        utility = self._truth.utilities(requests.user, requests.query, slate)
+        utility = self._truth.utilities(requests.user, requests.query, slate, day)
         actions = act(rng, slate, utility)
         guest = rng.random(BLOCK_SESSIONS) < _GUEST_SHARE
         frames = []

@@ -12,7 +12,7 @@ import polars as pl
 from twinspire.errors import ConfigError
 from twinspire.simulation.arrays import stream
 from twinspire.simulation.brands import brand_count, make_brands
-from twinspire.simulation.catalogue import items_table, make_items
+from twinspire.simulation.catalogue import DAYS, NEW_SHARE, items_table, make_items
 from twinspire.simulation.judgements import judge
 from twinspire.simulation.lexical import rank_pool
 from twinspire.simulation.log import LogWriter, Tables
@@ -20,7 +20,7 @@ from twinspire.simulation.market import load_market
 from twinspire.simulation.policy import Explorer
 from twinspire.simulation.queries import make_queries, pool_size
 from twinspire.simulation.shoppers import make_shoppers, users_table
-from twinspire.simulation.truth import Truth, save
+from twinspire.simulation.truth import Truth, drifting, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,21 +71,28 @@ def simulate(
     users: int,
     interactions: int,
     seed: int = 0,
+    new_share: float = NEW_SHARE,
+    drift: float = 0.0,
     progress: Callable[[str, int], None] = lambda stage, rows: None,
 ) -> Summary:
     """Write a dataset in the table contract into `out`, with `truth/` beside its tables.
 
+    The share `new_share` of the items is launched while the log runs. `drift` is how much fashion sways what is liked:
+    what is in on the log's first day is out on its last; 0: tastes stay.
     The same arguments give the same bytes. A folder that an earlier simulation wrote is replaced.
     `progress(stage, rows)` hears what is being made and how many log rows came since. Raises ConfigError.
     """
     _check(items, users, interactions, seed, out)
+    for name, value, most in (("new_share", new_share, 1.0), ("drift", drift, 10.0)):
+        if not 0 <= value <= most:
+            raise ConfigError(f"{name} is {value}; give a number from 0 to {most:g}")
     if out.is_dir():
         shutil.rmtree(out)
     out.mkdir(parents=True)
     market = load_market()
     progress("catalogue", 0)
     brands = make_brands(market, stream(seed, "brands"), brand_count(items))
-    facts = make_items(market, brands, stream(seed, "items"), items)
+    facts = make_items(market, brands, stream(seed, "items"), items, new_share)
     table = items_table(market, brands, facts, stream(seed, "titles"))
     table.write_parquet(out / "items.parquet")
     progress("shoppers", 0)
@@ -94,7 +101,8 @@ def simulate(
     people.write_parquet(out / "users.parquet")
     progress("queries", 0)
     pool = make_queries(market, brands, facts, stream(seed, "queries"), pool_size(items, interactions))
-    truth = Truth(facts, shoppers, pool, market.targets, market.demand)
+    fashion = drifting(stream(seed, "fashion"), int(DAYS) + 1, drift)
+    truth = Truth(facts, shoppers, pool, market.targets, market.demand, fashion)
     queries = pl.Series(pool.text)
     lexical = rank_pool(table["title"], queries, facts.popularity, min(_DEPTH, items))
     tables = Tables(table["item_id"], people["user_id"], queries)
@@ -103,7 +111,9 @@ def simulate(
     progress("log", 0)
     writer = LogWriter(truth, lexical, tables, seed)
     writer.write(out / "interactions", interactions, lambda rows: progress("log", rows))
-    arguments = {"items": items, "users": users, "interactions": interactions, "seed": seed}
+    arguments: dict[str, float] = {"items": items, "users": users, "interactions": interactions, "seed": seed}
+    if (new_share, drift) != (NEW_SHARE, 0.0):
+        arguments |= {"new_share": new_share, "drift": drift}
     save(truth, out / "truth", {"arguments": arguments, "categories": market.categories, "types": market.types})
     counts = writer.counts
     clicks = counts.events["click"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,7 @@ class Truth:
     queries: QueryPool
     targets: Floats  # (G, T)
     demand: Doubles  # (C,) relative traffic of each category
+    fashion: Floats = field(default_factory=lambda: np.zeros((1, TASTE_DIMENSIONS), np.float32))  # (days, dimensions)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -89,7 +90,7 @@ class Truth:
         return self._shaped(self.grades, (self.query_rows(queries),), item_rows)
 
     def taste(self, user_rows: ArrayLike, queries: Sequence[str], item_rows: ArrayLike) -> Floats:
-        """What B shoppers think of items (B,) or (B, K), in log units, relevance left aside."""
+        """What B shoppers think of items (B,) or (B, K), in log units, relevance and the day's fashion left aside."""
         users = np.asarray(user_rows, dtype=np.int32)
         return self._shaped(self.tastes, (users, self.query_rows(queries)), item_rows)
 
@@ -133,8 +134,11 @@ class Truth:
         best[items < 0] = 0.0
         return best
 
-    def tastes(self, user_rows: Ints, query_rows: Ints, items: Ints) -> Floats:
-        """Tastes (B, K) of shoppers (B,) who typed pool queries (B,), for items (B, K)."""
+    def tastes(self, user_rows: Ints, query_rows: Ints, items: Ints, day: Floats | None = None) -> Floats:
+        """Tastes (B, K) of shoppers (B,) who typed pool queries (B,), for items (B, K).
+
+        `day` (B,), from the log's first, adds what is in fashion then; without it nothing is.
+        """
         who, facts = self.shoppers, self.items
         user = user_rows[:, None]
         score = np.float32(_QUALITY) * facts.quality[items]
@@ -149,6 +153,9 @@ class Truth:
         score += np.float32(_TASTE / np.sqrt(TASTE_DIMENSIONS)) * style
         weight = np.where(self._ambiguous[query_rows], _AFFINITY_AMBIGUOUS, _AFFINITY).astype(np.float32)
         score += weight[:, None] * who.affinity[user, facts.category[items]]
+        if day is not None and self.fashion.any():
+            worn = self.fashion[np.clip(day.astype(np.int64), 0, len(self.fashion) - 1)]  # (B, dimensions)
+            score += np.einsum("bd,bkd->bk", worn, facts.style[items])
         return score
 
     def _audience_liking(self, user_rows: Ints, items: Ints) -> Floats:
@@ -160,13 +167,22 @@ class Truth:
         liking = np.where(audience == kids, np.where(who.parent[user], 0.3, -1.6), liking)
         return np.where(audience == senior, np.where(who.age[user] >= 4, 0.9, -0.6), liking).astype(np.float32)
 
-    def utilities(self, user_rows: Ints, query_rows: Ints, items: Ints) -> Floats:
-        """Chance of a click on items (B, K) that are looked at: relevance times taste."""
+    def utilities(self, user_rows: Ints, query_rows: Ints, items: Ints, day: Floats | None = None) -> Floats:
+        """Chance of a click on items (B, K) that are looked at: relevance times taste (of that `day`, see `tastes`)."""
         wanted = _BASE + _GRADED * self.grades(query_rows, items) ** np.float32(_GRADE_POWER)
-        liking = _SHARPNESS * (self.tastes(user_rows, query_rows, items) - _THRESHOLD)
+        liking = _SHARPNESS * (self.tastes(user_rows, query_rows, items, day) - _THRESHOLD)
         chance: Floats = (wanted / (1.0 + np.exp(-liking))).astype(np.float32)
         chance[items < 0] = 0.0
         return chance
+
+
+def drifting(rng: np.random.Generator, days: int, drift: float) -> Floats:
+    """Fashion that turns by half a circle over so many days, (days, TASTE_DIMENSIONS): what is in on the first is out
+    on the last. `drift` is the length of each day's vector, in the log units of tastes a unit of style."""
+    axes, _ = np.linalg.qr(rng.normal(size=(TASTE_DIMENSIONS, 2)))
+    angle = np.pi * np.arange(days) / max(days - 1, 1)
+    turned: Floats = (drift * np.stack([np.cos(angle), np.sin(angle)], axis=1) @ axes.T).astype(np.float32)
+    return turned
 
 
 def save(truth: Truth, folder: Path, facts: dict[str, Any]) -> None:
@@ -177,7 +193,10 @@ def save(truth: Truth, folder: Path, facts: dict[str, Any]) -> None:
         part = getattr(truth, name)
         arrays = {f.name: np.asarray(getattr(part, f.name)) for f in fields(owner) if f.name != "text"}
         np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
-    np.savez(folder / "market.npz", allow_pickle=False, targets=truth.targets, demand=truth.demand)
+    market: dict[str, Any] = {"targets": truth.targets, "demand": truth.demand}
+    if truth.fashion.any():
+        market["fashion"] = truth.fashion
+    np.savez(folder / "market.npz", allow_pickle=False, **market)
     kinds = pl.Series(list(KINDS))[pool.kind]
     senses = (pool.target >= 0).sum(axis=1)
     table = pl.DataFrame({"query": pool.text, "kind": kinds, "weight": pool.weight, "senses": senses})

@@ -43,6 +43,14 @@ class TrainingConfig(BaseModel):
     patience: int = Field(2, ge=1, description="rounds without a better validation MRR before stopping")
     refit: bool = Field(True, description="train again on all positives, for as many rounds as were best")
     learning_rate: float = Field(0.02, gt=0, description="of Adagrad, at the start")
+    start: Literal["auto", "full", "warm"] = Field(
+        "auto",
+        description="where there is an earlier bundle to begin with: warm takes its weights, full begins anew, auto is "
+        "warm where its dictionaries permit and full now and then",
+    )
+    warm_rounds: int = Field(2, ge=1, le=10_000, description="passes over the log after a warm start")
+    warm_learning_rate: float = Field(0.01, gt=0, description="of Adagrad, after a warm start")
+    full_every: int = Field(7, ge=1, description="auto: at most so many warm starts in a row, less one")
     schedule: Literal["linear", "constant"] = Field(
         "linear", description="linear: the rate falls to zero over `rounds`"
     )

@@ -44,9 +44,19 @@ class Trained(NamedTuple):
 
 
 def train(
-    encoded: Encoded, config: Config, storage: Path, *, mlflow_uri: str, run_id: str, start: Path | None = None
+    encoded: Encoded,
+    config: Config,
+    storage: Path,
+    *,
+    mlflow_uri: str,
+    run_id: str,
+    start: Path | None = None,
+    only_rounds: int = 0,
 ) -> Trained:
     """Train on an encoded dataset, from the weights in `start` where there are some.
+
+    With `only_rounds` there is no search for the best number of rounds: so many are trained on the whole log, and what
+    counts as searched are the weights in `start`.
 
     `storage` keeps checkpoints, which every machine of the cluster must be able to write: where it has some already,
     training goes on from the newest, and so it does when a worker, a node or Ray Train's controller dies. Ray must be
@@ -67,6 +77,7 @@ def train(
         "run_id": run_id,
         "progress_file": str(progress_file),
         "start": str(start or ""),
+        "only_rounds": str(only_rounds),
     }
     with _ProgressBar(progress_file):
         _train_until_done(settings, config.training, storage, checkpoints)
@@ -74,7 +85,8 @@ def train(
     assert done is not None
     progress = read_progress(done)
     RoundLog(mlflow_uri, run_id).bring(progress.history)
-    return Trained(_model(encoded, config, done, WEIGHTS), _model(encoded, config, done, SEARCHED), asdict(progress))
+    summary = asdict(progress) | ({"best_mrr": None} if only_rounds else {})
+    return Trained(_model(encoded, config, done, WEIGHTS), _model(encoded, config, done, SEARCHED), summary)
 
 
 def _model(encoded: Encoded, config: Config, checkpoint: Path, name: str) -> TwoTower:

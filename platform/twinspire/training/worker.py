@@ -41,7 +41,7 @@ TELL_EVERY_SECONDS = 0.5
 
 def train_worker(settings: dict[str, Any]) -> None:
     """Entry point of a worker. `settings`: config (JSON), folder, checkpoints, owner, mlflow_uri, run_id,
-    progress_file, start (weights to start from, or empty)."""
+    progress_file, start (weights to start from, or empty), only_rounds (on the whole log, without a search; or 0)."""
     config = Config.model_validate_json(settings["config"])
     context = ray.train.get_context()
     torch.set_num_threads(config.training.threads)
@@ -73,7 +73,8 @@ class Worker:
         if self.progress.phase == "refit":
             self._refit()
         if self.progress.phase != "done":
-            weights = self.tables.weights() if self.config.training.refit else self.best
+            refitted = self.config.training.refit or int(self.settings["only_rounds"])
+            weights = self.tables.weights() if refitted else self.best
             self.progress.phase = "done"
             if self.share.rank == 0:
                 self.checkpoints.finish(self.settings["owner"], self.progress, weights, self.best)
@@ -206,6 +207,7 @@ class Worker:
         if self.share.world > 1:
             torch.distributed.broadcast_object_list(newest, src=0)
         if newest[0] is None:
+            self._skip_search()
             return
         self.progress = read_progress(newest[0])
         if self.progress.phase != "done":
@@ -213,6 +215,13 @@ class Worker:
             self.best = self._restored["best"]
         if self.share.rank == 0:
             self._bring()
+
+    def _skip_search(self) -> None:
+        """Go straight to the whole log, where the number of rounds is given."""
+        rounds = int(self.settings["only_rounds"])
+        if rounds:
+            self.progress.phase, self.progress.best_round = "refit", rounds
+            self.best = load_file(self.settings["start"])
 
     def _tell(self, share: float, rounds: int) -> None:
         """Let the driver's progress bar know, now and then."""
