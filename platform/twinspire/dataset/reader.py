@@ -61,6 +61,7 @@ def read(
     path: str | Path,
     *,
     max_bad_share: float = 0.01,
+    max_bad_share_newest: float | None = None,
     quarantine: str | Path | None = None,
     require_interactions: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -73,13 +74,15 @@ def read(
     checked.
 
     Raises DatasetError for a broken structure, and BadRowsError (a DatasetError with the report), after all
-    tables are checked, where the share of bad rows in a table is above `max_bad_share`.
+    tables are checked, where the share of bad rows in a table is above `max_bad_share`, or in the last of several
+    files of the interactions above `max_bad_share_newest`: what is wrong with one day drowns in a long log.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise DatasetError(f"dataset: {folder} is not a folder" if folder.exists() else f"dataset: no folder {folder}")
-    if not 0 <= max_bad_share <= 1:
-        raise DatasetError(f"max_bad_share: {max_bad_share} is not in [0, 1]")
+    for option, share in (("max_bad_share", max_bad_share), ("max_bad_share_newest", max_bad_share_newest)):
+        if share is not None and not 0 <= share <= 1:
+            raise DatasetError(f"{option}: {share} is not in [0, 1]")
     store = Quarantine(folder, None if quarantine is None else Path(quarantine))
     tell = progress or (lambda _: None)
     sources = _open(folder, require_interactions=require_interactions)
@@ -92,7 +95,8 @@ def read(
     for name, source in sources.items():
         tell(name)
         with _readable(name):
-            checked[name] = _check(source, ids, store, max_bad_share)
+            newest = max_bad_share_newest if name == "interactions" else None
+            checked[name] = _check(source, ids, store, max_bad_share, newest)
             if name != "interactions":
                 frames[name] = checked[name].good.collect(engine="streaming")
         if name == "items":
@@ -138,7 +142,13 @@ def _readable(name: str) -> Iterator[None]:
         raise DatasetError(f"{name}: cannot be read (damaged file?): {first_line(error)}") from error
 
 
-def _check(source: Source, ids: Mapping[str, pl.Series], store: Quarantine, max_bad_share: float) -> _Checked:
+def _check(
+    source: Source,
+    ids: Mapping[str, pl.Series],
+    store: Quarantine,
+    max_bad_share: float,
+    max_bad_share_newest: float | None,
+) -> _Checked:
     """One pass for all counts; a second over the bad rows, if there are any."""
     name = source.table.name
     found = faults(source, ids)
@@ -163,11 +173,14 @@ def _check(source: Source, ids: Mapping[str, pl.Series], store: Quarantine, max_
         size_bytes=sum(path.stat().st_size for path in source.files),
         quarantine=None if written is None else str(written),
     )
+    excess = _excess(name, report, found, max_bad_share) if report.bad_share > max_bad_share else None
+    if excess is None and max_bad_share_newest is not None:
+        excess = _newest_excess(source, report, found, max_bad_share_newest)
     return _Checked(
         good=good.select(source.clean_columns),
         report=report,
         log=_log_report(row, bad_rows) if figures else None,
-        excess=_excess(name, report, found, max_bad_share) if report.bad_share > max_bad_share else None,
+        excess=excess,
     )
 
 
@@ -203,16 +216,33 @@ def _log_report(row: Mapping[str, Any], bad_rows: int) -> LogReport:
 def _excess(name: str, report: TableReport, found: list[Fault], allowed: float) -> str:
     """One line: how many, the commonest reason, one such row, and where they all are."""
     assert report.quarantine is not None, "bad rows have been written"
-    reason, count = next(iter(report.reasons.items()))
+    bad = pl.scan_parquet(report.quarantine, glob=False)
+    return _told(name, bad, report.rows, found, allowed, report.quarantine)
+
+
+def _newest_excess(source: Source, report: TableReport, found: list[Fault], allowed: float) -> str | None:
+    """The same of the last of several files; None where it is good enough."""
+    if len(source.files) < 2 or report.quarantine is None:
+        return None
+    last = source.files[-1]
+    rows = int(pl.scan_parquet(last, glob=False).select(pl.len()).collect().item())
+    bad = pl.scan_parquet(report.quarantine, glob=False).filter(pl.col("row") >= report.rows - rows)
+    if bad.select(pl.len()).collect().item() <= allowed * rows:
+        return None
+    return _told(f"{source.table.name}: of its newest file, {last.name}", bad, rows, found, allowed, report.quarantine)
+
+
+def _told(what: str, bad: pl.LazyFrame, rows: int, found: list[Fault], allowed: float, where: str) -> str:
+    reasons = bad.group_by("reason").len().sort("len", "reason", descending=[True, False]).collect()
+    total, (reason, count) = reasons["len"].sum(), reasons.row(0)
     column = next(fault.column for fault in found if fault.reason == reason)
-    bad = pl.scan_parquet(report.quarantine, glob=False).filter(pl.col("reason") == reason)
-    example = bad.head(1).collect().row(0, named=True)
+    example = bad.filter(pl.col("reason") == reason).head(1).collect().row(0, named=True)
     value = repr(example[column])
     value = value if len(value) <= 80 else value[:77] + "..."
     return (
-        f"{name}: {report.bad_rows:,} of {report.rows:,} rows ({100 * report.bad_share:.2f} %) break the "
+        f"{what}: {total:,} of {rows:,} rows ({100 * total / rows:.2f} %) break the "
         f"contract, above the allowed {100 * allowed:g} %; most often: {reason} ({count:,} rows, such as row "
-        f"{example['row']:,} with {column} = {value}); all of them are in {report.quarantine}: "
+        f"{example['row']:,} with {column} = {value}); all of them are in {where}: "
         "mend the table, or allow a larger share"
     )
 
