@@ -23,6 +23,7 @@ from twinspire.index.fuse import RetrievalConfig
 from twinspire.model.losses import LossConfig
 from twinspire.model.towers import ModelConfig
 from twinspire.registry.gates import GateConfig
+from twinspire.retrain.config import RetrainConfig
 from twinspire.text import TokeniserConfig
 from twinspire.training.config import NegativeConfig, TrainingConfig
 
@@ -44,6 +45,7 @@ class Config(BaseModel):
     training: TrainingConfig = TrainingConfig()
     index: IndexConfig = IndexConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
+    retrain: RetrainConfig = Field(RetrainConfig(), exclude=True)  # of the log: it makes no other fit either
     gates: GateConfig = Field(GateConfig(), exclude=True)  # of a promotion: another limit makes no other fit
 
     def sized(self, items: int) -> Config:

@@ -16,6 +16,7 @@ COMMANDS = {
     "simulate": "Make a marketplace with a known truth: catalogue, shoppers, click log.",
     "validate": "Check a dataset against the table contract.",
     "fit": "Train on a dataset and write a bundle.",
+    "retrain": "The daily loop: fit, judge against the champion, promote or refuse.",
     "evaluate": "Compare a bundle with its baselines on later clicks and judgements.",
     "heads": "Show which head of the query tower finds what.",
     "figures": "Draw a bundle's items by category and its heads' results.",

@@ -34,11 +34,13 @@ def register(
     alias: str | None = None,
     metrics: Mapping[str, float] | None = None,
     report: Path | str | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Version:
     """Register a bundle folder as a version of `name`, verified first, and point `alias` at it.
 
     `uri` is MLflow's (default: `tracking_uri()`). `metrics` are logged with the version, and so are the figures of
-    `report`, a file that `twinspire evaluate` wrote. A bundle that `name` already has keeps its version.
+    `report`, a file that `twinspire evaluate` wrote; `tags` are kept beside those of every bundle. A bundle that `name`
+    already has keeps its version.
     Errors: BundleError, RegistryError, EnvironmentProblem; then no version is made.
     """
     folder = Path(bundle)
@@ -53,18 +55,22 @@ def register(
     with clear_errors(client):
         version = next(search(client, f"name = '{name}' AND tags.{CHECKSUM} = '{checksum}'"), None)
         if version is None:
-            version = _upload(client, folder, manifest, name, checksum)
+            version = _upload(client, folder, manifest, name, checksum, tags or {})
             figures = bundle_figures(manifest) | figures
         _log(client, version, figures | {metric_key(key): value for key, value in (metrics or {}).items()}, report)
+        for key, value in (tags or {}).items():
+            client.set_model_version_tag(name, str(version.version), key, value)
         if alias is not None:
             client.set_registered_model_alias(name, alias, str(version.version))
         return to_version(client.get_model_version(name, str(version.version)))
 
 
-def _upload(client: MlflowClient, folder: Path, manifest: Manifest, name: str, checksum: str) -> Version:
+def _upload(
+    client: MlflowClient, folder: Path, manifest: Manifest, name: str, checksum: str, own: Mapping[str, str]
+) -> Version:
     """Files first, then the name: a version that can be found is whole."""
     experiment, run_id = _run(client, manifest, name)
-    tags = _tags(manifest, checksum)
+    tags = {**_tags(manifest, checksum), **own}
     logged = client.create_logged_model(experiment, name.replace(".", "_"), run_id, tags=tags, model_type="retrieval")
     try:
         with tempfile.TemporaryDirectory(prefix="twinspire-") as scratch:
