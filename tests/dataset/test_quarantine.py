@@ -73,3 +73,23 @@ def test_a_place_that_cannot_be_written(shop, items, tmp_path, monkeypatch):
     (folder / "quarantine").touch()  # the default folder cannot be made: the rows go to a temporary one
     report = dataset.read(folder, max_bad_share=1).report
     assert pl.read_parquet(report.tables["items"].quarantine)["row"].to_list() == [1]
+
+
+def test_the_newest_file_has_a_limit_of_its_own(shop, interactions):
+    bad_day = interactions(item_id=["a", "gone", "b"])
+    folder = shop(interactions=[*[interactions()] * 9, bad_day])
+    assert dataset.read(folder, max_bad_share=0.1).report.bad_rows == 1
+    assert dataset.read(folder, max_bad_share=0.1, max_bad_share_newest=1 / 3).report.bad_rows == 1
+    with pytest.raises(dataset.BadRowsError) as caught:
+        dataset.read(folder, max_bad_share=0.1, max_bad_share_newest=0.3)
+    for part in (
+        "interactions: of its newest file, part-9.parquet: 1 of 3 rows (33.33 %)",
+        "above the allowed 30 %; most often: item_id is not in items (1 rows, such as row 28 with item_id = 'gone')",
+    ):
+        assert part in str(caught.value)
+    (folder / "interactions" / "part-9.parquet").unlink()
+    interactions().write_parquet(folder / "interactions" / "part-9.parquet")
+    bad_day.write_parquet(folder / "interactions" / "part-0.parquet")
+    assert dataset.read(folder, max_bad_share=0.1, max_bad_share_newest=0).report.bad_rows == 1, "an older one"
+    with pytest.raises(DatasetError, match=r"max_bad_share_newest: 2 is not in \[0, 1\]"):
+        dataset.read(folder, max_bad_share_newest=2)
