@@ -99,9 +99,9 @@ def own_version(name: str, key: str) -> Own | None:
     client = connect(create=True)
     with clear_errors(client):
         version = next(search(client, f"name = '{name}' AND tags.{KEY_TAG} = '{key}'"), None)
-        if version is None:
-            return None
-        promoted = any(change["version"] == str(version.version) for change in history(client, name))
+    if version is None:
+        return None
+    promoted = any(change.version == version.version for change in history(name))
     return Own(version, promoted, [] if promoted else refusals(version))
 
 
