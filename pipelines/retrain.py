@@ -21,6 +21,7 @@ from twinspire.bundle.manifest import MANIFEST
 from twinspire.errors import RegistryError
 from twinspire.evaluation import EvaluationConfig
 from twinspire.evaluation.comparison import Comparison, compare
+from twinspire.registry.versions import check_name
 from twinspire.retrain.attempt import KEY_TAG, Attempt, attempt_key, own_version, write_text
 from twinspire.retrain.config import daily
 from twinspire.retrain.refusal import keep_refusal
@@ -65,6 +66,7 @@ def retrain(
     Errors: any TwinspireError; then nothing is decided, and the champion stays. A log with too many bad rows is an
     outcome, not an error.
     """
+    check_name(name)
     config, out = daily(config), out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     with claim(out / name):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 METRIC = "recall@10"
 PANELS = {"all": "all clicks of the next day", "old items": "of these, on items of the first day"}
 LINES = {"champion": "retrained every day", "first": "never retrained"}
-MARKS = {"log refused": ("log refused", 4, "D"), "refused": ("candidate refused", 1, "X")}
+MARKS = {"log refused": ("log refused", 4, "D"), "refused": ("candidate refused", 6, "X")}
 SMOOTHED_DAYS = 5
 
 

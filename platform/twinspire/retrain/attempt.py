@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twinspire.mlflow_client import clear_errors, connect
 from twinspire.registry.claims import history
 from twinspire.registry.decision import GATE_TAG
-from twinspire.registry.versions import Version, check_name, search
+from twinspire.registry.versions import Version, search
 from twinspire.work_folder import STATE, code_version
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ class Own:
 
 
 def own_version(name: str, key: str) -> Own | None:
-    """The version that an attempt registered; None where it has none yet. Errors: RegistryError, EnvironmentProblem."""
-    check_name(name)
+    """The version that an attempt registered; None where it has none yet. Errors: EnvironmentProblem."""
     client = connect(create=True)
     with clear_errors(client):
         version = next(search(client, f"name = '{name}' AND tags.{KEY_TAG} = '{key}'"), None)
