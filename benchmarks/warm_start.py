@@ -41,7 +41,7 @@ class Way:
 def fitted(shop: Shop, day: int, way: Way, before: Path | None, folder: Path, common: tuple[str, ...]) -> Path:
     """The bundle of a day, made where it is not there yet; its seconds stand beside it."""
     out = folder / f"{way.name.replace(' ', '-')}-{day}"
-    note = out.with_suffix(".seconds")
+    note = _note(out)
     if not note.exists():
         shop.open(day)
         started = time.perf_counter()
@@ -118,7 +118,11 @@ def main(items: int, users: int, interactions: int, days: tuple[int, ...], every
 
 
 def _seconds(bundle: Path) -> float:
-    return round(float(json.loads(bundle.with_suffix(".seconds").read_text())), 1)
+    return round(float(json.loads(_note(bundle).read_text())), 1)
+
+
+def _note(bundle: Path) -> Path:
+    return bundle.with_name(f"{bundle.name}.seconds")
 
 
 if __name__ == "__main__":

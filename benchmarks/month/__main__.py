@@ -156,19 +156,20 @@ def main(work: Path, most: int, settings: tuple[str, ...], out: Path) -> None:
     (work / "days").mkdir(parents=True, exist_ok=True)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{work / 'mlflow.db'}"
     os.environ["TWINSPIRE_CACHE"] = str(work / "cache")
-    from twinspire import simulation
+    from twinspire import cluster, simulation
 
     if not (work / "market" / "truth" / "truth.json").exists():
         simulation.simulate(work / "market", **MARKET)  # type: ignore[arg-type]
     shop = Shop(work / "market", work / "data")
     missing = [day for day in range(FIRST_DAY, FIRST_DAY + DAYS) if not (work / "days" / f"{day}.json").exists()]
-    for day in missing[:most]:
-        told = loop(shop, day, work, settings)
-        told |= measure(shop, day, first=1)
-        path = work / "days" / f"{day}.json"
-        path.with_suffix(".new").write_text(json.dumps(told, indent=1))
-        path.with_suffix(".new").replace(path)
-        Console().print(f"{told['date']}: {told['outcome']} in {told['seconds']} s")
+    with cluster.session():  # one Ray for all days: a cluster is there already, too
+        for day in missing[:most]:
+            told = loop(shop, day, work, settings)
+            told |= measure(shop, day, first=1)
+            path = work / "days" / f"{day}.json"
+            path.with_suffix(".new").write_text(json.dumps(told, indent=1))
+            path.with_suffix(".new").replace(path)
+            Console().print(f"{told['date']}: {told['outcome']} in {told['seconds']} s")
     days = done(work)
     show(days)
     if len(days) == DAYS:
