@@ -15,10 +15,9 @@ import os
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-import polars as pl
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -26,11 +25,9 @@ from rich.table import Table
 from benchmarks import report
 from benchmarks.month import picture
 from benchmarks.month.days import FIRST, Shop
+from benchmarks.month.quality import METRICS, measured
 
-if TYPE_CHECKING:
-    from twinspire.bundle import Bundle
-
-NAME, METRICS = "shop", ("mrr", "hit@1", "recall@10")
+NAME = "shop"
 FIRST_DAY, DAYS = 27, 30
 BAD_LOG_DAY, BAD_CONFIG_DAY = FIRST_DAY + 9, FIRST_DAY + 19
 CORRUPTED = 0.4
@@ -66,46 +63,17 @@ def loop(shop: Shop, day: int, work: Path, settings: tuple[str, ...]) -> dict[st
 
 def measure(shop: Shop, day: int, first: int) -> dict[str, Any]:
     """The champion of now and the first version on the clicks of the day after `day`."""
-    from twinspire import dataset, registry
+    from twinspire import registry
     from twinspire.bundle import Bundle
-    from twinspire.evaluation.ground import Ground
 
     champion = registry.champion_of(NAME)
     assert champion is not None
-    shop.open(day + 1)
-    source = dataset.read(shop.data)
-    bundles = [Bundle.load(registry.fetch(uri)) for uri in (champion.uri, f"models:/{NAME}/{first}")]
-    ground = Ground.of(source, bundles, joined=True)
-    cases = ground.cases.filter(pl.col("timestamp") >= FIRST + timedelta(days=day + 1))
-    known = ground.items["item_id"].is_in(bundles[1].items["item_id"].implode())
-    old = cases.filter(known.gather(cases["item"]))
-    figures = {name: _compared(bundles, ground, source, part) for name, part in (("all", cases), ("old items", old))}
+    named = {"champion": champion.uri, "first": f"models:/{NAME}/{first}"}
+    bundles = {name: Bundle.load(registry.fetch(uri)) for name, uri in named.items()}
+    figures = measured(shop, day + 1, bundles, old_items_of="first")
+    for part in figures.values():
+        part["difference"] = part["difference"]["first"]
     return {"champion": champion.version, "quality": figures}
-
-
-def _compared(bundles: list[Bundle], ground: Any, source: Any, cases: pl.DataFrame) -> dict[str, Any]:
-    from twinspire.evaluation import EvaluationConfig, evaluate
-    from twinspire.evaluation.model_system import ModelSystem
-
-    catalogue, names = ground.items["item_id"], ("champion", "first")
-    systems = [
-        ModelSystem(bundle, ground.positives, source.users, name, catalogue)
-        for bundle, name in zip(bundles, names, strict=True)
-    ]
-    found = evaluate(
-        systems, cases, titles=ground.items["title"], training=ground.training, config=EvaluationConfig()
-    ).slices["all"]
-    difference = found.differences["champion - first"]
-    return {
-        "cases": found.cases,
-        **{name: {metric: _rounded(found.systems[name][metric]) for metric in METRICS} for name in names},
-        "difference": {metric: _rounded(difference[metric]) for metric in METRICS},
-    }
-
-
-def _rounded(estimate: Any) -> list[float]:
-    """Value, low and high."""
-    return [round(float(value), 4) for value in (estimate.value, estimate.low, estimate.high)]
 
 
 def done(work: Path) -> list[dict[str, Any]]:
