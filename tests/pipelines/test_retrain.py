@@ -200,3 +200,22 @@ def test_the_loop_s_own_defaults_give_way(shop):
     assert (unsaid.log.holdout_days, unsaid.gates.min_gain) == (1, -0.02)
     said = pipeline.daily(load_config(None, ("log.holdout_days=2", "gates.min_gain=0")))
     assert (said.log.holdout_days, said.gates.min_gain) == (2, 0)
+
+
+def test_what_yesterday_s_killed_attempt_left_goes(tmp_path):
+    attempts = [pipeline.Attempt(tmp_path, "shop", digit * 32) for digit in "ab"]
+    other = pipeline.Attempt(tmp_path, "shop-two", "c" * 32)
+    for number, attempt in enumerate([*attempts, other]):
+        attempt.start_from("models:/shop/1")
+        work = tmp_path / f".{attempt.label}.work"
+        work.mkdir()
+        (work / "fit.json").write_text(f'{{"identity": "", "fit_id": "fit-{number}"}}')
+        attempt.bundle.mkdir()
+        attempt.comparison.write_text("{}")
+    yesterday, today = attempts
+    assert today.clear_others() == ["fit-0"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not any(yesterday.label in name for name in left)
+    assert {today.label, f".{today.label}.work", other.label, f".{other.label}.work"} <= left
+    assert today.start_from("models:/shop/2") == "models:/shop/1", "as when it was begun"
+    assert today.clear_others() == []

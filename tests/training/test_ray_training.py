@@ -5,12 +5,15 @@ import importlib.util
 import mlflow
 import pytest
 import ray
+import torch
+from safetensors.torch import save_file
 
 from twinspire import cluster, dataset
 from twinspire.config import load_config
 from twinspire.errors import EnvironmentProblem
 from twinspire.features.encode import encode
 from twinspire.simulation import simulate
+from twinspire.training.build import new_model
 from twinspire.training.mlflow_run import start_run
 from twinspire.training.run import train
 from twinspire.training.tables import AGREE_EVERY
@@ -143,6 +146,28 @@ def test_a_worker_that_dies_goes_on_from_its_checkpoint_in_the_same_run(alone, p
     assert found.info.run_id == run.run_id
     steps = [point.step for point in run.store.get_metric_history(run.run_id, "validation/mrr")]
     assert steps == list(range(1, ROUNDS + 1))
+
+
+def test_rounds_that_are_given_go_on_from_given_weights_without_a_search(prepare, tmp_path, monkeypatch):
+    run = prepare()  # its config says that nothing is trained again on the whole log: here it is all there is
+    a_round = run.encoded.meta.rows["all"] // run.config.training.batch_size
+    start = tmp_path / "start.safetensors"
+    model = new_model(run.encoded.dictionaries, run.config.model, seed=5, sparse=False)
+    save_file(model.state_dict(), start)
+    monkeypatch.setattr("twinspire.training.run.train_worker", dying(a_round + a_round // 2, tmp_path / "died"))
+    uri, run_id = start_run("ray", "test", {}, {})
+    trained = train(
+        run.encoded, run.config, tmp_path / "train", mlflow_uri=uri, run_id=run_id, start=start, only_rounds=2
+    )
+    assert (tmp_path / "died").exists()
+    assert (trained.summary["best_mrr"], trained.summary["steps"]) == (None, 2 * a_round)
+    assert [set(record) for record in trained.summary["history"]] == [
+        {"round", "refit/loss", "refit/examples_per_second"}
+    ] * 2
+    weights = model.state_dict()
+    for name, value in trained.searched.state_dict().items():
+        torch.testing.assert_close(value, weights[name])
+    assert not torch.equal(trained.model.state_dict()["tables.words.weight"], weights["tables.words.weight"])
 
 
 def test_a_worker_goes_on_inside_a_round(alone, prepare, tmp_path, monkeypatch):
