@@ -83,8 +83,8 @@ def retrain(
             return Outcome(kind, own.version, _uri(_champion(name)), own.reasons, again=True)
         for fit_id in attempt.clear_others():
             abandon_run(config.training.experiment, fit_id)
-        _fit(source, attempt, config, teacher)
-        return _decide(source, attempt, config, evaluation or EvaluationConfig())
+        bundle = _bundle(source, attempt, own.version if own else None, config, teacher)
+        return _decide(source, attempt, bundle, config, evaluation or EvaluationConfig())
 
 
 def _validate(data: Path, config: Config, quarantine: Path | None) -> dataset.Dataset:
@@ -101,22 +101,31 @@ def _validate(data: Path, config: Config, quarantine: Path | None) -> dataset.Da
     return source
 
 
-def _fit(source: dataset.Dataset, attempt: Attempt, config: Config, teacher: Path | None) -> None:
+def _bundle(
+    source: dataset.Dataset, attempt: Attempt, own: Version | None, config: Config, teacher: Path | None
+) -> Path:
+    """The attempt's bundle: there already, registered already though its folder is gone, or fitted now."""
     start = attempt.start_from(_uri(_champion(attempt.name)))
     if (attempt.bundle / MANIFEST).is_file():
         _step("fit", f"{attempt.bundle} is there already")
-        return
+        return attempt.bundle
+    if own is not None:
+        _step("fit", f"{own.uri} is there already")
+        return registry.fetch(own.uri)
     _step("fit", f"{attempt.bundle}, the last {config.log.holdout_days:g} days held out")
     begin = registry.fetch(start) if start and config.training.start != "full" else None
     fit(source, attempt.bundle, config, teacher=teacher, start=begin)
+    return attempt.bundle
 
 
-def _decide(source: dataset.Dataset, attempt: Attempt, config: Config, evaluation: EvaluationConfig) -> Outcome:
+def _decide(
+    source: dataset.Dataset, attempt: Attempt, bundle: Path, config: Config, evaluation: EvaluationConfig
+) -> Outcome:
     """Evaluate, register, judge and promote; from the start again where the champion moved meanwhile."""
     for left in reversed(range(TRIES)):
         champion = _champion(attempt.name)
-        comparison = _evaluate(source, attempt, champion, evaluation)
-        version = registry.register(attempt.bundle, attempt.name, tags={KEY_TAG: attempt.key})
+        comparison = _evaluate(source, attempt, bundle, champion, evaluation)
+        version = registry.register(bundle, attempt.name, tags={KEY_TAG: attempt.key})
         _step("register", version.uri)
         decision = registry.judge(attempt.name, version.version, comparison=comparison, gates=config.gates)
         _step("gate", decision.line())
@@ -131,7 +140,7 @@ def _decide(source: dataset.Dataset, attempt: Attempt, config: Config, evaluatio
 
 
 def _evaluate(
-    source: dataset.Dataset, attempt: Attempt, champion: Version | None, evaluation: EvaluationConfig
+    source: dataset.Dataset, attempt: Attempt, bundle: Path, champion: Version | None, evaluation: EvaluationConfig
 ) -> Comparison:
     """Measured against the champion of now, or read where that was done."""
     kept = _kept_comparison(attempt, champion)
@@ -140,7 +149,7 @@ def _evaluate(
         return kept
     against = (champion.uri.removeprefix("models:/"), Bundle.load(registry.fetch(champion.uri))) if champion else None
     _step("evaluate", f"against {champion.uri if champion else 'no champion'}")
-    candidate = (attempt.label, Bundle.load(attempt.bundle))
+    candidate = (attempt.label, Bundle.load(bundle))
     found = compare(candidate, against, source, config=evaluation, show_progress=True)
     write_text(found.model_dump_json(indent=1), attempt.comparison)
     return found

@@ -134,14 +134,7 @@ def test_killed_at_each_step_it_goes_on(shop, monkeypatch):
     shop.until(6)
     said, real = [], pipeline._step
     for place in pipeline.STEPS:
-
-        def step(name, told, place=place):
-            said.append(name)
-            real(name, told)
-            if name == place:
-                raise Killed
-
-        monkeypatch.setattr(pipeline, "_step", step)
+        monkeypatch.setattr(pipeline, "_step", killing(place, lambda name, told: said.append(name) or real(name, told)))
         with pytest.raises(Killed):
             shop.retrain()
     monkeypatch.setattr(pipeline, "_step", real)
@@ -150,6 +143,32 @@ def test_killed_at_each_step_it_goes_on(shop, monkeypatch):
     assert (ended.kind, ended.again) == ("promoted", True), "the last kill came after the promotion"
     assert (shop.fits, shop.versions()) == (1, [1])
     assert registry.champion_of("shop").version == 1
+
+    shop.until(7)
+    monkeypatch.setattr(pipeline, "_step", killing("register", real))
+    with pytest.raises(Killed):
+        shop.retrain()
+    monkeypatch.setattr(pipeline, "_step", killing("promote", real))
+    shutil.rmtree(shop.out)
+    monkeypatch.setattr("twinspire.registry.claims.DONE", "open")  # as of a process that died before it said so
+    with pytest.raises(Killed):
+        shop.retrain()
+    monkeypatch.undo()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shop.folder / 'mlflow.db'}")
+    monkeypatch.setenv("TWINSPIRE_CACHE", str(shop.folder / "cache"))
+    monkeypatch.setattr(pipeline, "fit", shop.fit)
+    ended = shop.retrain()
+    assert (ended.kind, ended.again, ended.version.version) == ("promoted", True, 2)
+    assert (shop.fits, shop.versions()) == (2, [2, 1]), "its registered bundle was used, though the folder was lost"
+
+
+def killing(place, real):
+    def step(name, told):
+        real(name, told)
+        if name == place:
+            raise Killed
+
+    return step
 
 
 def test_a_champion_that_moves_meanwhile_is_judged_against(shop, monkeypatch):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twinspire.mlflow_client import clear_errors, connect
-from twinspire.registry.claims import history
+from twinspire.registry.claims import CHAMPION, history
 from twinspire.registry.decision import GATE_TAG
-from twinspire.registry.versions import Version, search
+from twinspire.registry.versions import Version, search, to_version
 from twinspire.work_folder import STATE, code_version
 
 if TYPE_CHECKING:
@@ -97,10 +97,12 @@ def own_version(name: str, key: str) -> Own | None:
     """The version that an attempt registered; None where it has none yet. Errors: EnvironmentProblem."""
     client = connect(create=True)
     with clear_errors(client):
-        version = next(search(client, f"name = '{name}' AND tags.{KEY_TAG} = '{key}'"), None)
+        found = next(search(client, f"name = '{name}' AND tags.{KEY_TAG} = '{key}'"), None)
+        # A search leaves the aliases out.
+        version = to_version(client.get_model_version(name, str(found.version))) if found else None
     if version is None:
         return None
-    promoted = any(change.version == version.version for change in history(name))
+    promoted = CHAMPION in version.aliases or any(change.version == version.version for change in history(name))
     return Own(version, promoted, [] if promoted else refusals(version))
 
 
