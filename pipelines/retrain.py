@@ -17,11 +17,11 @@ from rich.console import Console
 from pipelines.fit import fit
 from twinspire import dataset, registry
 from twinspire.bundle import Bundle
-from twinspire.bundle.manifest import MANIFEST
+from twinspire.bundle.manifest import MANIFEST, sha256
 from twinspire.errors import RegistryError
 from twinspire.evaluation import EvaluationConfig
 from twinspire.evaluation.comparison import Comparison, compare
-from twinspire.registry.versions import check_name
+from twinspire.registry.versions import CHECKSUM, check_name
 from twinspire.retrain.attempt import KEY_TAG, Attempt, attempt_key, own_version, write_text
 from twinspire.retrain.config import daily
 from twinspire.retrain.refusal import keep_refusal
@@ -143,7 +143,7 @@ def _evaluate(
     source: dataset.Dataset, attempt: Attempt, bundle: Path, champion: Version | None, evaluation: EvaluationConfig
 ) -> Comparison:
     """Measured against the champion of now, or read where that was done."""
-    kept = _kept_comparison(attempt, champion)
+    kept = _kept_comparison(attempt, bundle, champion)
     if kept is not None:
         _step("evaluate", "measured before")
         return kept
@@ -155,14 +155,15 @@ def _evaluate(
     return found
 
 
-def _kept_comparison(attempt: Attempt, champion: Version | None) -> Comparison | None:
+def _kept_comparison(attempt: Attempt, bundle: Path, champion: Version | None) -> Comparison | None:
+    """Of the same two bundles."""
     try:
         kept = Comparison.model_validate_json(attempt.comparison.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    against = kept.second.checksum if kept.second else None
-    wanted = champion.tags["bundle_checksum"] if champion else None
-    return kept if against == wanted else None
+    found = (kept.first.checksum, kept.second.checksum if kept.second else None)
+    wanted = (sha256(bundle / MANIFEST), champion.tags[CHECKSUM] if champion else None)
+    return kept if found == wanted else None
 
 
 def _promote(decision: Decision) -> Version:
