@@ -115,6 +115,17 @@ def test_each_absolute_gate_says_what_is_wrong(changes, gate, told):
     assert found[gate].reason == told
 
 
+@pytest.mark.parametrize(("ours", "champions", "passes"), [(220, 210, True), (220, 99, False), (300, 210, False)])
+def test_a_machine_that_slows_the_champion_too_is_no_fault_of_the_candidate(ours, champions, passes):
+    found = comparison(BETTER, p99_ms=float(ours))
+    found = found.model_copy(update={"second": found.second.model_copy(update={"p99_ms": float(champions)})})
+    (gate,) = [one for one in judge(found, GateConfig()) if one.name == "latency"]
+    assert gate.passed == passes
+    if passes:
+        told = "p99 of one search, in ms: 220.00, the champion's beside it 210.00: the machine is slow"
+        assert gate.reason == told
+
+
 def test_gates_that_are_not_wanted():
     bad = comparison(p99_ms=1e9, bytes=1 << 50, canary_problem="wrong")
     assert refused(bad, max_p99_ms=None, max_gib=None, canaries=False) == []

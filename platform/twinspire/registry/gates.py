@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 JUDGED = "judgements"
 GIB = 1 << 30
+AS_SLOW = 1.25  # times the champion's latency
 
 
 class GateConfig(BaseModel):
@@ -35,7 +36,9 @@ class GateConfig(BaseModel):
     min_cases: int = Field(100, ge=0, description="later clicks that a verdict needs; judged pairs count too")
     floors: dict[str, float] = Field({}, description="the least of a metric, such as {recall@10: 0.5}")
     min_recall: float = Field(0.9, ge=0, le=1, description="the least recall@100 of the index, against exact search")
-    max_p99_ms: float | None = Field(100.0, gt=0, description="the longest of 99 % of searches, one at a time, here")
+    max_p99_ms: float | None = Field(
+        100.0, gt=0, description="of 99 % of searches, one at a time, or the champion beside"
+    )
     max_gib: float | None = Field(32.0, gt=0, description="the largest size of the bundle's files")
     canaries: bool = Field(True, description="the bundle's canary queries must be answered as when it was written")
 
@@ -69,7 +72,7 @@ def _absolute(comparison: Comparison, config: GateConfig) -> Iterator[Gate]:
         yield _least(f"floor {metric}", value, floor, metric)
     yield _least("index recall", side.recall_at_100, config.min_recall, "recall@100 of the index")
     if config.max_p99_ms is not None:
-        yield _most("latency", side.p99_ms, config.max_p99_ms, "p99 of one search, in ms", digits=2)
+        yield _latency(comparison, config.max_p99_ms)
     if config.max_gib is not None:
         yield _most("size", side.bytes / GIB, config.max_gib, "GiB of files")
     if config.canaries:
@@ -111,6 +114,19 @@ def _slice(where: str, section: Section, metric: str, config: GateConfig) -> Gat
     told = f"{metric} {found.value:+.4f} on {where} queries"
     reason = told if passed else f"{told}; no slice may lose more than {config.worst_slice:.4f}"
     return Gate(name=name, value=found.value, limit=limit, passed=passed, reason=reason)
+
+
+def _latency(comparison: Comparison, limit: float) -> Gate:
+    """At most the limit, or about as long as the champion: they are timed in turns, and a busy machine slows both."""
+    told = "p99 of one search, in ms"
+    gate = _most("latency", comparison.first.p99_ms, limit, told, digits=2)
+    if gate.passed or comparison.second is None:
+        return gate
+    beside = comparison.second.p99_ms
+    if beside > limit and comparison.first.p99_ms <= AS_SLOW * beside:
+        reason = f"{told}: {comparison.first.p99_ms:,.2f}, the champion's beside it {beside:,.2f}: the machine is slow"
+        return gate.model_copy(update={"passed": True, "reason": reason})
+    return gate
 
 
 def _least(name: str, value: float | None, limit: float, what: str, digits: int = 4) -> Gate:
