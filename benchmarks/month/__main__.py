@@ -140,9 +140,8 @@ def main(work: Path, most: int, settings: tuple[str, ...], out: Path) -> None:
             Console().print(f"{told['date']}: {told['outcome']} in {told['seconds']} s")
     days = done(work)
     show(days)
-    if len(days) == DAYS:
-        Console().print(f"written to {report.write('month', figures(days, settings))}")
-        Console().print(f"drawn in {picture.draw(days, out / 'month.png')}")
+    Console().print(f"{len(days)} of {DAYS} days, written to {report.write('month', figures(days, settings))}")
+    Console().print(f"drawn in {picture.draw(days, out / 'month.png')}")
 
 
 if __name__ == "__main__":

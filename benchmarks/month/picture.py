@@ -70,11 +70,9 @@ def title(days: Sequence[dict[str, Any]]) -> str:
     """The finding, from the last ten days."""
     last = days[-10:]
     gain = np.mean([one["quality"]["all"]["difference"][METRIC][0] for one in last])
-    return f"After a month, retrained daily: {METRIC} {gain:+.2f} over the model of the first day"
+    return f"After {len(days)} days, retrained daily: {METRIC} {gain:+.2f} over the model of the first day"
 
 
 def detail(days: Sequence[dict[str, Any]]) -> str:
     """How to read the picture."""
-    return (
-        f"Each day's champion on the next day's clicks: dots; lines: means of {SMOOTHED_DAYS} days. {len(days)} days."
-    )
+    return f"Each day's champion on the next day's clicks: dots; lines: means of {SMOOTHED_DAYS} days."

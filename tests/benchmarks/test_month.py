@@ -77,7 +77,7 @@ def test_the_month_s_file_and_picture(tmp_path):
     means = figures(days, ())["means of the last ten days"]["all"]
     assert means["champion"]["recall@10"] == 0.6
     assert means["difference"]["mrr"] == 0.065  # days 2 to 11
-    assert picture.title(days) == "After a month, retrained daily: recall@10 +0.07 over the model of the first day"
+    assert picture.title(days) == "After 12 days, retrained daily: recall@10 +0.07 over the model of the first day"
     path = picture.draw(days, tmp_path / "month.png")
     with Image.open(path) as image:
         assert image.size == (1280, 688)
