@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ def main(work: Path, most: int, settings: tuple[str, ...], out: Path) -> None:
         simulation.simulate(work / "market", **MARKET)  # type: ignore[arg-type]
     shop = Shop(work / "market", work / "data")
     missing = [day for day in range(FIRST_DAY, FIRST_DAY + DAYS) if not (work / "days" / f"{day}.json").exists()]
-    with cluster.session():  # one Ray for all days: a cluster is there already, too
+    # One Ray for all days, as on a cluster; to draw what is there needs none.
+    with cluster.session() if missing[:most] else nullcontext():
         for day in missing[:most]:
             told = loop(shop, day, work, settings)
             told |= measure(shop, day, first=1)
