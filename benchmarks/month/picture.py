@@ -75,4 +75,4 @@ def title(days: Sequence[dict[str, Any]]) -> str:
 
 def detail(days: Sequence[dict[str, Any]]) -> str:
     """How to read the picture."""
-    return f"Each day's champion on the next day's clicks: dots; lines: means of {SMOOTHED_DAYS} days."
+    return f"Each day's champion on the next day's clicks: dots; lines: means of {SMOOTHED_DAYS} days. In the title: the last ten days."
