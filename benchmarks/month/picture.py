@@ -44,7 +44,7 @@ def draw(days: Sequence[dict[str, Any]], path: Path) -> Path:
         handles, names, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=style.FONT,
         handlelength=1.6,
     )  # fmt: skip
-    style.heading(figure, title(days), detail(days))
+    style.heading(figure, title(days), detail())
     return style.save_png(figure, path)
 
 
@@ -73,6 +73,7 @@ def title(days: Sequence[dict[str, Any]]) -> str:
     return f"After {len(days)} days, retrained daily: {METRIC} {gain:+.2f} over the model of the first day"
 
 
-def detail(days: Sequence[dict[str, Any]]) -> str:
+def detail() -> str:
     """How to read the picture."""
-    return f"Each day's champion on the next day's clicks: dots; lines: means of {SMOOTHED_DAYS} days."
+    shown = f"Each day's champion on the next day's clicks: dots; lines: means of {SMOOTHED_DAYS} days."
+    return f"{shown} In the title: the last ten days."

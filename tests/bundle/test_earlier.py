@@ -17,7 +17,7 @@ from twinspire.text import Vocabulary
 from twinspire.training.build import architecture
 from twinspire.training.warm import origins
 
-SETTINGS = (*rich_shop.SETTINGS, "model.dim=16", "model.hidden=16", "negatives.count=64")
+SETTINGS = (*rich_shop.SETTINGS, "model.dim=16", "model.hidden=16", "negatives.count=64", "training.start=auto")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_auto_begins_anew_now_and_then(rich, tomorrow, tmp_path):
     import shutil
 
     _, encoded = tomorrow
-    config = load_config(None, (*SETTINGS, "training.start=auto", "training.full_every=3"))
+    config = load_config(None, (*SETTINGS, "training.full_every=3"))
     for behind, warm in ((0, True), (1, True), (2, False)):
         folder = shutil.copytree(rich.folder, tmp_path / str(behind))
         training = {**rich.bundle.manifest.training, "warm_starts": behind}

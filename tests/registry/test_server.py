@@ -38,7 +38,9 @@ def test_a_bundle_goes_there_and_back_and_plain_mlflow_loads_it(server, tiny_bun
     folder = registry.fetch(version.uri, uri=server, cache=tmp_path / "cache")
     found = Bundle.load(folder).search([Query("red shoes")], 3)
     assert found.items.tolist() == Bundle.load(tiny_bundle).search([Query("red shoes")], 3).items.tolist()
-    told = subprocess.run([sys.executable, "-c", STRANGER, server], stdout=subprocess.PIPE, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", STRANGER, server], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     bundle = Bundle.load(tiny_bundle)
     ids = ",".join(bundle.item_ids[row] for row in found.items[0])
     assert told.splitlines()[-3:] == ["['query', 'user_id']", "10", ids]
