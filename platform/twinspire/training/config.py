@@ -45,9 +45,9 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(0.02, gt=0, description="of Adagrad, at the start")
     start: Literal["auto", "full", "warm"] = Field(
         "full",
-        description="where there is an earlier bundle to begin with: full begins anew, warm takes its weights (half the "
-        "time, but of less quality, see benchmarks.warm_start), auto is warm where its dictionaries permit and full now "
-        "and then",
+        description="where there is an earlier bundle to begin with: full begins anew; warm takes its weights, in half "
+        "the time and with less quality (benchmarks.warm_start); auto is warm where its dictionaries permit, and full "
+        "now and then",
     )
     warm_rounds: int = Field(2, ge=1, le=10_000, description="passes over the log after a warm start")
     warm_learning_rate: float = Field(0.01, gt=0, description="of Adagrad, after a warm start")
