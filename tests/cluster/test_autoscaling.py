@@ -49,12 +49,12 @@ def test_workers_come_for_a_fit_and_go_when_it_has_ended(head, tiny_dataset, tmp
     assert head.workers() == []
     out = tmp_path / "bundle"
     settings = ("training.workers=2", "training.rounds=1", "training.refit=false")
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     fit = subprocess.Popen(
         [sys.executable, "-m", "twinspire", "fit", "--data", tiny_dataset, "--out", out]
         + [part for setting in settings for part in ("--set", setting)],
         # Not by --submit: fake nodes share a folder, and one that comes or goes takes a job's uploaded files along.
-        env=head.environment
-        | {"RAY_ADDRESS": head.address, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+        env=head.environment | {"RAY_ADDRESS": head.address, "MLFLOW_TRACKING_URI": store},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
