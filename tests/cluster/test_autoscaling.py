@@ -48,7 +48,7 @@ def head():
 def test_workers_come_for_a_fit_and_go_when_it_has_ended(head, tiny_dataset, tmp_path):
     assert head.workers() == []
     out = tmp_path / "bundle"
-    settings = ("training.workers=2", "training.rounds=1", "training.refit=false")
+    settings = ("training.workers=4", "training.rounds=1", "training.refit=false")
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     fit = subprocess.Popen(
         [sys.executable, "-m", "twinspire", "fit", "--data", tiny_dataset, "--out", out]
@@ -75,4 +75,4 @@ def test_workers_come_for_a_fit_and_go_when_it_has_ended(head, tiny_dataset, tmp
     assert most >= 2
     assert "CPU" in kinds
     assert "GPU" not in kinds, "nobody asked for one"
-    wait_for(lambda: not head.workers(), 4 * IDLE_S)
+    wait_for(lambda: not head.workers(), 8 * IDLE_S)
