@@ -23,7 +23,7 @@ from twinspire.errors import RequestError
 from twinspire.features.query import Event, Query, Shopper
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from collections.abc import Awaitable, Sequence
     from pathlib import Path
 
     from serving.follow import Follower
@@ -254,14 +254,8 @@ class Service:
         return {"shoppers": [plain(default.bundle, shopper) for shopper in default.samples[:n]]}
 
     def _prepare(self, jobs: list[SearchJob]) -> list[Embedded]:
-        """In the event loop: those in time, ready for the index; of the others, that they are late."""
-        prepared: dict[int, Embedded] = {}
-        for places in _groups(jobs, lambda job: job.version):
-            prepared |= zip(places, self._prepare_alike([jobs[place] for place in places]), strict=True)
-        return [prepared[place] for place in range(len(jobs))]
-
-    def _prepare_alike(self, jobs: list[SearchJob]) -> list[Embedded]:
-        """Of one version."""
+        """In the event loop: those in time, ready for the index; of the others, that they are late. All have one
+        version."""
         metrics, started = jobs[0].version.metrics, time.perf_counter()
         metrics.stages["wait"].add([started - job.queued for job in jobs])
         in_time = [job for job in jobs if job.deadline > started]
@@ -279,14 +273,16 @@ class Service:
             return [_failure(error)]
 
     def _answer(self, jobs: list[SearchJob], embedded: list[Embedded]) -> list[bytes | Exception]:
-        """One search for each version and k, in the thread."""
+        """One search for each k, in the thread. All jobs have one version."""
         self.batches += 1
         self.searches += len(jobs)
         answers: list[bytes | Exception] = [one if isinstance(one, Exception) else b"" for one in embedded]
-        well = [place for place, one in enumerate(embedded) if not isinstance(one, Exception)]
-        for group in _groups([jobs[place] for place in well], lambda job: (job.version, job.k)):
-            places = [well[place] for place in group]
-            jobs[places[0]].version.metrics.sizes.add([float(len(places))])
+        by_k: dict[int, list[int]] = {}
+        for place, one in enumerate(embedded):
+            if not isinstance(one, Exception):
+                by_k.setdefault(jobs[place].k, []).append(place)
+        for places in by_k.values():
+            jobs[0].version.metrics.sizes.add([float(len(places))])
             asked: list[Asked] = [embedded[place] for place in places]  # type: ignore[misc]
             for place, answer in zip(places, self._answer_alike([jobs[p] for p in places], asked), strict=True):
                 answers[place] = answer
@@ -350,14 +346,6 @@ def _status(failure: BaseException | None) -> int:
     if isinstance(failure, Refusal):
         return failure.status
     return 422 if isinstance(failure, RequestError) else 500
-
-
-def _groups(jobs: list[SearchJob], by: Callable[[SearchJob], Hashable]) -> list[list[int]]:
-    """Places of the jobs that are alike."""
-    found: dict[Hashable, list[int]] = {}
-    for place, job in enumerate(jobs):
-        found.setdefault(by(job), []).append(place)
-    return [*found.values()]
 
 
 def _failure(error: Exception) -> Exception:
