@@ -17,7 +17,6 @@ from pyarrow import parquet
 from twinspire.dataset.schema import EARLIEST, LATEST
 from twinspire.errors import DatasetError
 from twinspire.experiments.guardrails import broken_by_cluster
-from twinspire.experiments.metrics import MetricsConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +56,7 @@ class Events:
 
     def __init__(self, folder: Path, experiment: Experiment, until: datetime | None = None) -> None:
         self.folder, self.experiment = folder, experiment
-        self.metrics = MetricsConfig.of(experiment.metrics)
+        self.metrics = experiment.metrics
         self._files = {table: _files(folder / table) for table in ("exposures", "interactions")}
         self._arms = pl.Enum([arm.name for arm in experiment.arms])
         self._until = min((time for time in (until, experiment.end) if time is not None), default=None)

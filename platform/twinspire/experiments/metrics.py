@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from twinspire.errors import ExperimentError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 FACTS = {
     "units": "1 for each unit",
@@ -113,15 +111,6 @@ class MetricsConfig(BaseModel):
         if len(set(self.names)) != len(self.names):
             raise ValueError("a metric is named twice")
         return self
-
-    @classmethod
-    def of(cls, declared: BaseModel) -> MetricsConfig:
-        """From the `metrics` of an experiment. Errors: ExperimentError."""
-        try:
-            return cls.model_validate(declared.model_dump(exclude_unset=True))
-        except ValidationError as error:
-            said = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ExperimentError(f"metrics: {said}") from None
 
     @property
     def names(self) -> tuple[str, ...]:

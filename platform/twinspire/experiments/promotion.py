@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from twinspire import registry
 from twinspire.errors import ExperimentError
+from twinspire.experiments.spec import SCHEME
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from twinspire.experiments.report import Report
     from twinspire.experiments.spec import Experiment
-
-SCHEME = "models:/"
 
 
 def winning_bundle(experiment: Experiment, report: Report) -> tuple[str, str]:
@@ -40,8 +40,4 @@ def promote(experiment: Experiment, report: Report, data: Path) -> str:
     Errors: ExperimentError of `winning_bundle`; RegistryError with the reasons where a gate refuses.
     """
     name, version = winning_bundle(experiment, report)
-    from twinspire import registry
-
-    of_registry: Any = registry
-    decision = of_registry.judge(name, version, data)
-    return str(of_registry.promote(decision).uri)
+    return registry.promote(registry.judge(name, version, data)).uri
