@@ -17,6 +17,11 @@ class TwinspireError(Exception):
     """Base of all errors that are the user's to mend. The message is one line."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message, for the end of ours; its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class ConfigError(TwinspireError):
     """A config that cannot be used; names the key."""
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from twinspire import cluster
-from twinspire.errors import EnvironmentProblem
+from twinspire.errors import EnvironmentProblem, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -153,7 +153,7 @@ class _Follower:
                 failures = 1 if self._told > told else failures + 1
                 if failures > RECONNECTS:
                     raise EnvironmentProblem(
-                        f"lost the job server at {self._address} ({_first_line(problem)}); job {self._job_id} may go "
+                        f"lost the job server at {self._address} ({first_line(problem)}); job {self._job_id} may go "
                         f"on: ray job logs --address {self._address} --follow {self._job_id}"
                     ) from None
                 time.sleep(RECONNECT_S)
@@ -233,7 +233,7 @@ def _knock(address: str, headers: Mapping[str, str]) -> None:
         reply = requests.get(f"{address}{ASKED}", headers=headers, timeout=(CONNECT_S, ANSWER_S))
     except requests.RequestException as error:
         refused = isinstance(error, requests.ConnectionError)
-        reason = "nothing answers there" if refused else _first_line(error)
+        reason = "nothing answers there" if refused else first_line(error)
         raise EnvironmentProblem(
             f"no Ray job server at {address} ({reason}); give the address of the head's dashboard, such as "
             "http://HEAD:8265"
@@ -260,13 +260,9 @@ def _clear_errors(address: str) -> Iterator[None]:
     except AuthenticationError:
         _refused(address, "refuses the token")
     except (ConnectionError, requests.RequestException) as error:
-        raise EnvironmentProblem(f"the job server at {address}: {_first_line(error)}") from None
+        raise EnvironmentProblem(f"the job server at {address}: {first_line(error)}") from None
     except RuntimeError as error:
         raise EnvironmentProblem(f"the job server at {address}: {_last_line(str(error))}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _last_line(text: str) -> str:

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from twinspire.cluster import inside_job
-from twinspire.errors import EnvironmentProblem, RegistryError
+from twinspire.errors import EnvironmentProblem, RegistryError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,11 +92,6 @@ def artifact_root(uri: str) -> str | None:
     if not uri.startswith(_SQLITE):
         return None
     return (Path(uri.removeprefix(_SQLITE)).absolute().parent / "mlartifacts").as_uri()
-
-
-def first_line(error: Exception) -> str:
-    """An error's message without its traceback."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _knock(uri: str, parts: SplitResult) -> None:

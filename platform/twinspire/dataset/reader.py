@@ -19,8 +19,8 @@ from twinspire.dataset.fingerprint import fingerprint
 from twinspire.dataset.quarantine import Quarantine
 from twinspire.dataset.report import BadRowsError, LogReport, Report, TableReport
 from twinspire.dataset.schema import EVENTS, TABLES
-from twinspire.dataset.source import ROW, UNREADABLE, find_files, first_line, open_table
-from twinspire.errors import DatasetError
+from twinspire.dataset.source import ROW, UNREADABLE, find_files, open_table
+from twinspire.errors import DatasetError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

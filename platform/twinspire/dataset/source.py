@@ -9,7 +9,7 @@ import polars as pl
 
 from twinspire.dataset.conversion import advice, describe, read_as
 from twinspire.dataset.report import Cast
-from twinspire.errors import DatasetError
+from twinspire.errors import DatasetError, first_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,8 +148,3 @@ def _common(table: Table, schema: pl.Schema, schemas: list[pl.Schema]) -> list[p
     ]
     expressions = [read_as(column, schema[column.name]) for column in differing if not column.dtype.is_numeric()]
     return [expression for expression in expressions if expression is not None]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, for the end of ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
