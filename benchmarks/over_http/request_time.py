@@ -35,9 +35,12 @@ from benchmarks.over_http.client import load, require_wrk
 from benchmarks.over_http.servers import running
 from serving.deployment import set_interpreter
 from serving.endpoints import application
-from serving.service import Service
+from serving.schema import SearchRequest
+from serving.service import Service, to_shopper
+from serving.versions import Version
 from twinspire.bundle import Bundle
 from twinspire.evaluation.figures import style
+from twinspire.features.query import Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,11 +143,6 @@ async def call(app: Application, body: bytes) -> None:
 
 def stages_in_batches(bundle: Bundle, bodies: Sequence[bytes], size: int) -> dict[str, float]:
     """Microseconds of each stage of one request in batches of `size`, one thread, without event loop."""
-    from serving.schema import SearchRequest
-    from serving.service import to_shopper
-    from serving.versions import Version
-    from twinspire.features.query import Query
-
     version = Version("default", bundle)
     seconds: dict[str, float] = defaultdict(float)
     endless = itertools.cycle(bodies)

@@ -10,10 +10,7 @@ data cannot feed is left out, with the reason.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +23,7 @@ from benchmarks.table2 import clock
 from benchmarks.table2.rows import PAPER, ROWS, TRAINED, impossible
 from benchmarks.table2.show import show
 from benchmarks.table2.verdict import COMPARED, METRICS, section, verdict
+from benchmarks.workspace import workspace
 from pipelines.fit import fit
 from twinspire import dataset
 from twinspire.bundle import Bundle
@@ -188,11 +186,7 @@ def main(
     """Table 2 of the paper on a simulated market or on your data."""
     say = Console(stderr=True, highlight=False)
     started = time.monotonic()
-    with ExitStack() as stack:
-        folder = workdir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="table2-")))
-        folder = folder.absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    with workspace(workdir, "table2") as folder:
         told: dict[str, Any] = {"data": data.absolute().name if data else "simulated market"}
         loaded = None if encoder is None else load_encoder(encoder, "cpu")
         if data is None:

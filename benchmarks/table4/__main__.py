@@ -10,11 +10,8 @@ the shopper's profile, and the same against the same.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import time
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +32,7 @@ from benchmarks.table4.show import PAPER, show
 from benchmarks.table4.traffic import Played, pace, send
 from benchmarks.table4.trials import ARMS, TRIALS, Trial, retrieval
 from benchmarks.table4.verdict import found, rows_of, title_of
+from benchmarks.workspace import workspace
 from twinspire.bundle import Bundle
 from twinspire.experiments.analysis import analyse
 from twinspire.experiments.spec import read_experiment
@@ -151,11 +149,7 @@ def main(
     """Find by experiment what is true of a simulated market."""
     say = Console(stderr=True, highlight=False)
     started = time.monotonic()
-    with ExitStack() as stack:
-        work = workdir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="table4-")))
-        work = work.absolute()
-        work.mkdir(parents=True, exist_ok=True)
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{work / 'mlflow.db'}"
+    with workspace(workdir, "table4") as work:
         sizes = {"items": items, "users": shoppers, "interactions": interactions, "seed": seed}
         folder, fits = market.make(work, sizes, settings, say)
         most = min(most, shoppers)
