@@ -19,6 +19,7 @@ from twinspire.evaluation.heads import measure_heads
 from twinspire.features.dictionaries import item_text
 from twinspire.features.encode import Encoded, encode
 from twinspire.features.log import read_positives
+from twinspire.files import replacing
 from twinspire.index.build import build_index, check_factory
 from twinspire.index.embed import VECTORS, embed_catalogue
 from twinspire.index.filters import filterable
@@ -277,8 +278,8 @@ def _go_on(job: _Job, earlier: Earlier) -> Trained:
     training = job.config.training
     path = job.work / "start.safetensors"
     if not path.exists():
-        save_file(earlier.weights(job.encoded, job.source.items["item_id"], job.config), path.with_suffix(".new"))
-        path.with_suffix(".new").rename(path)
+        with replacing(path) as beside:
+            save_file(earlier.weights(job.encoded, job.source.items["item_id"], job.config), beside)
     slower = training.model_copy(update={"learning_rate": training.warm_learning_rate})
     return train(
         job.encoded,
@@ -296,8 +297,8 @@ def _taught(job: _Job, path: Path) -> TwoTower:
     if not path.exists():
         model, loss = distil(job.encoded, _lessons(job), job.config)
         log_metrics(job.uri, job.run_id, {"distil/loss": loss})
-        save_file(model.state_dict(), path.with_suffix(".new"))
-        path.with_suffix(".new").rename(path)
+        with replacing(path) as beside:
+            save_file(model.state_dict(), beside)
     model = new_model(job.encoded.dictionaries, job.config.model, seed=0, sparse=False)
     model.load_state_dict(load_file(path))
     return model.eval()

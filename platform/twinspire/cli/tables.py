@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from twinspire.errors import DatasetError
 from twinspire.features.query import Query, Shopper
+from twinspire.files import replacing
 from twinspire.text import normalise_column
 
 if TYPE_CHECKING:
@@ -65,16 +65,12 @@ def write_text(text: str, path: Path) -> None:
 
 
 def _write_beside(write: Callable[[Path], object], path: Path) -> None:
-    beside = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(beside)
-        beside.replace(path)
+        with replacing(path) as beside:
+            write(beside)
     except OSError as error:
         raise DatasetError(f"--out {path}: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def _refuse_empty(frame: pl.DataFrame, name: str) -> None:

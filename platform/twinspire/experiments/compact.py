@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from twinspire.experiments.journal import BESIDE, FOLDER, SUFFIX, Abandoned, sync_folder
+from twinspire.experiments.journal import BESIDE, FOLDER, SUFFIX, Abandoned
 from twinspire.experiments.tables import INTERACTIONS_FOLDER, TABLES, table_of
+from twinspire.files import flush
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +98,7 @@ class Compactor:
             cut = len(segment.torn)
             logger.warning("%s: its last %d bytes are no whole row; they are in %s", segment.path, cut, aside)
         segment.path.unlink()
-        sync_folder(self._segments)
+        flush(self._segments)
 
     def _new(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The events that no part has, each once."""
@@ -147,4 +148,4 @@ def _write(rows: pl.DataFrame, part: Path) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    sync_folder(part.parent)
+    flush(part.parent)

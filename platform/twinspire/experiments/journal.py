@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from twinspire.files import flush
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -101,7 +103,7 @@ class _Segment:
             fcntl.flock(self._number, fcntl.LOCK_EX)
             self.write(MAGIC, sync=False)
             beside.rename(path)
-            sync_folder(path.parent)
+            flush(path.parent)
         except OSError:
             for left in (beside, path):
                 with contextlib.suppress(OSError):
@@ -180,12 +182,3 @@ def split(content: bytes) -> tuple[list[bytes], bytes]:
         rows.append(row)
         at += _HEAD.size + length
     return rows, content[at:]
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's entries on the disk. Errors: OSError."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

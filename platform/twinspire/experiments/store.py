@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,8 +11,8 @@ import orjson
 import yaml
 
 from twinspire.errors import EnvironmentProblem, ExperimentError
-from twinspire.experiments.metrics import MetricsConfig
 from twinspire.experiments.spec import Experiment, read_experiment
+from twinspire.files import flush, replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +61,6 @@ def start(folder: Path, name: str, *, now: datetime | None = None) -> Experiment
         )
     if experiment.end is not None and experiment.end <= now:
         raise ExperimentError(f"{path.name}: end: {experiment.end:%Y-%m-%d %H:%M} is over")
-    MetricsConfig.of(experiment.metrics)
     _check_room(folder, path, experiment)
     changes = {"status": "running"}
     if experiment.start is None:
@@ -160,16 +158,10 @@ def _files(folder: Path) -> list[Path]:
 
 def _replace(path: Path, text: str) -> None:
     """Write beside, check that it can be read, rename: a reader sees the old file or the new one."""
-    beside = path.with_name(f".{path.name}.new")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        read_experiment(beside)
-        beside.replace(path)
+        with replacing(path) as beside:
+            beside.write_text(text, encoding="utf-8")
+            flush(beside)
+            read_experiment(beside)
     except OSError as error:
         raise EnvironmentProblem(f"{path}: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire.errors import ConfigError
+from twinspire.files import replacing
 from twinspire.index import gpu
 from twinspire.index.families import (
     CAGRA,
@@ -171,7 +172,7 @@ def _choose(
     with _stage(seconds, "choose the kind of index"):
         family, curve = choose_family(vectors, queries, config)
     factory = at_size(family, len(vectors))
-    with _beside(kept) as path:
+    with replacing(kept) as path:
         path.write_text(json.dumps({"factory": factory, "curve": [one.model_dump() for one in curve]}))
     return factory, curve
 
@@ -204,7 +205,7 @@ def _trained(factory: str, vectors: NDArray[np.float32], config: IndexConfig, wo
 def _keep(index: Any, config: IndexConfig, path: Path) -> None:
     """Write an index for a build that goes on; one on a GPU is built again."""
     if config.device == "cpu":
-        with _beside(path) as beside:
+        with replacing(path) as beside:
             faiss.write_index(index, str(beside))
 
 
@@ -215,14 +216,6 @@ def _stage(seconds: Seconds, name: str, total: int | None = None) -> Iterator[Ca
     with progress(name, total) as done:
         yield done
     seconds[name] = round(time.perf_counter() - started, 1)
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A name beside `path` that takes its place at the end."""
-    beside = path.with_name(f"{path.name}.new")
-    yield beside
-    beside.replace(path)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from twinspire.files import replacing
 from twinspire.mlflow_client import clear_errors, connect
 from twinspire.registry.claims import CHAMPION, history
 from twinspire.registry.decision import GATE_TAG
@@ -120,9 +121,8 @@ def refusals(version: Version) -> list[str]:
 def write_text(text: str, path: Path) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def _fit_id(work: Path) -> list[str]:

@@ -7,13 +7,14 @@ killed, a new one runs) cannot write any more: the file `owner` names who may.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
+
+from twinspire.files import flush
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,12 +89,12 @@ class Checkpoints:
         write(beside)
         _write(beside / PROGRESS, json.dumps(asdict(progress)))
         for path in beside.iterdir():
-            _flush(path)
+            flush(path)
         if (self.folder / "owner").read_text() != owner:
             shutil.rmtree(beside)
             raise RuntimeError("another process has taken this training over")
         beside.rename(self.folder / f"{number:08d}")
-        _flush(self.folder)
+        flush(self.folder)
         for path in self.folder.iterdir():
             if path.is_dir() and path.name != f"{number:08d}":  # older ones, and what others did not finish
                 shutil.rmtree(path, ignore_errors=True)
@@ -118,13 +119,4 @@ def read_weights(checkpoint: Path, name: str = WEIGHTS) -> dict[str, torch.Tenso
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    """To the disk: a rename must not overtake what it renames when the power goes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(path)

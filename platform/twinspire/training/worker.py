@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from twinspire.config import Config
 from twinspire.errors import TwinspireError
 from twinspire.features.encode import Encoded
+from twinspire.files import replacing
 from twinspire.training.build import architecture, new_model
 from twinspire.training.checkpoints import Checkpoints, Progress, read_progress, read_state
 from twinspire.training.feed import ReadPart, Share, batches, stream
@@ -236,5 +237,5 @@ class Worker:
             "mrr": self.progress.best_mrr,
         }
         path = Path(self.settings["progress_file"])
-        path.with_suffix(".new").write_text(json.dumps(state))
-        path.with_suffix(".new").replace(path)
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(state))
