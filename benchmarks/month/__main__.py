@@ -2,8 +2,9 @@
 
 A simulated market with a known truth: 40 % of its items are launched while its log runs, and fashion turns by half a
 circle in two months. From its 28th day on, `retrain` runs at the end of each of 30 days. On one day 40 % of the log's
-rows are damaged; on another the config is broken (a learning rate of 50). Each day's champion is measured on the next
-day's clicks, beside the first one, which is never retrained: on all clicks, and on those on items that it knows.
+rows are damaged; on another the config is broken (a learning rate of 50, and only the vectors rank). Each day's
+champion is measured on the next day's clicks, beside the first one, which is never retrained: on all clicks, and on
+those on items that it knows.
 
 A day that is done is not done again; `--days N` does so many and stops, the same command goes on.
 """
@@ -32,7 +33,7 @@ NAME = "shop"
 FIRST_DAY, DAYS = 27, 30
 BAD_LOG_DAY, BAD_CONFIG_DAY = FIRST_DAY + 9, FIRST_DAY + 19
 CORRUPTED = 0.4
-BROKEN = ("training.learning_rate=50", "training.warm_learning_rate=50")
+BROKEN = ("training.learning_rate=50", "training.warm_learning_rate=50", "retrieval.lexical=0", "retrieval.memory=0")
 MARKET = {"items": 2_500, "users": 1_500, "interactions": 240_000, "seed": 6, "new_share": 0.4, "drift": 0.8}
 
 
