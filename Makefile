@@ -34,6 +34,7 @@ test: lint types
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m 'hypothesis and not slow' --hypothesis-profile many -n 2 --dist loadfile $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads only wait for each other
 
-# A first call compiles or loads a kernel, so the time of one example says nothing.
-settings.register_profile("twinspire", deadline=None)
-settings.load_profile("twinspire")
+# A first call compiles or loads a kernel, so the time of one example says nothing. `make test-slow` takes many.
+settings.register_profile("many", deadline=None, max_examples=300)
+settings.register_profile("few", deadline=None, max_examples=30)
+settings.load_profile("few")
 
 
 @pytest.fixture(scope="session")
