@@ -87,6 +87,7 @@ def test_a_teacher_alone(line, catalogue, teacher):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_teacher_and_clicks_and_after_a_kill_the_teacher_is_not_asked_again(line, tiny_dataset, teacher):
     work = line.folder / ".bundle.work"
     command = ("fit", "--data", tiny_dataset, "--out", line.folder / "bundle", *SMALL, "--teacher", teacher)
@@ -112,6 +113,7 @@ def test_a_teacher_and_clicks_and_after_a_kill_the_teacher_is_not_asked_again(li
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_log_of_one_click(line, catalogue, tmp_path):
     """Also where the item tower reads words alone."""
     data = tmp_path / "shop"

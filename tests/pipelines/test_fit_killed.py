@@ -148,6 +148,7 @@ def test_a_killed_worker_a_killed_driver_and_ctrl_c(line, tiny_dataset):
     fit.check()
 
 
+@pytest.mark.slow
 def test_two_fits_into_one_target(line, tiny_dataset):
     fit = Fit(line, tiny_dataset, *SMALL, "training.rounds=40")
     fit.start()

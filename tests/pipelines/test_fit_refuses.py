@@ -85,7 +85,8 @@ def test_a_gpu_that_is_not_there(line, tiny_dataset):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("whom", ["terminal", pytest.param("process", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["terminal", "process"])
 def test_ctrl_c_before_the_first_checkpoint_ends_the_training_and_leaves_nothing(line, tiny_dataset, whom):
     settings = ("model.dim=16", "training.batch_size=2", "training.rounds=40", "training.checkpoint_minutes=9")
     long = [part for setting in settings for part in ("--set", setting)]

@@ -162,6 +162,7 @@ def test_a_folder_without_a_bundle_is_refused(tmp_path):
     assert "manifest.json" in refused("--bundle", str(tmp_path), "--port", str(processes.free_port()))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_damaged_bundle_is_refused_with_its_reason(tiny_bundle, tmp_path):
     damaged = tmp_path / "damaged"

@@ -148,6 +148,7 @@ def test_a_worker_that_dies_goes_on_from_its_checkpoint_in_the_same_run(alone, p
     assert steps == list(range(1, ROUNDS + 1))
 
 
+@pytest.mark.slow
 def test_rounds_that_are_given_go_on_from_given_weights_without_a_search(prepare, tmp_path):
     run = prepare()  # its config says that nothing is trained again on the whole log: here it is all there is
     a_round = run.encoded.meta.rows["all"] // run.config.training.batch_size
@@ -168,6 +169,7 @@ def test_rounds_that_are_given_go_on_from_given_weights_without_a_search(prepare
     assert not torch.equal(trained.model.state_dict()["tables.words.weight"], weights["tables.words.weight"])
 
 
+@pytest.mark.slow
 def test_a_worker_goes_on_inside_a_round(alone, prepare, tmp_path, monkeypatch):
     run = prepare("training.checkpoint_minutes=1e-9")  # after every step
     a_round = run.encoded.meta.training // run.config.training.batch_size
@@ -198,6 +200,7 @@ def test_workers_with_shares_of_the_tables_go_on_inside_a_round(alone, prepare, 
     assert len(run.store.search_runs(["1"])) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_keeps_dying_ends_the_training_with_a_reason(prepare, tmp_path, monkeypatch):
     run = prepare("training.max_failures=0")
     monkeypatch.setattr("twinspire.training.run.train_worker", dying(1, tmp_path / "died"))
