@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import faiss
 import numpy as np
 import polars as pl
 import torch
@@ -89,11 +90,13 @@ def embed(bundle: Bundle, store: Path, work: Path, actors: int) -> tuple[np.ndar
         vectors = embed_catalogue(bundle.model, architecture, store, IndexConfig(actors=actors), work)
         seconds = time.perf_counter() - started
     (work / PARTS).mkdir(exist_ok=True)
+    threads = torch.get_num_threads()  # FAISS may share PyTorch's OpenMP, and so what is set for the one tower
     bare = EmbedItems(str(store), str(work), architecture.model_dump_json())
     rows = min(len(vectors), BARE_ROWS)
     started = time.perf_counter()
     bare({"part": [0], "first": [0], "stop": [rows]})
     rate = rows / (time.perf_counter() - started)
+    torch.set_num_threads(threads)
     return vectors, {
         "seconds": round(seconds, 1),
         "actors": actors,
@@ -132,13 +135,13 @@ def measure(bundle: Bundle, items: int, workdir: Path, actors: int) -> dict[str,
     vectors, embedding = embed(bundle, store, work, actors)
     texts = pl.read_parquet(bundle.folder / "queries.parquet")["query"].sample(QUERIES + TIMED, seed=1)
     queries = bundle.embed([Query(text) for text in texts])
-    torch.set_num_threads(1)
     started = time.perf_counter()
     index, spec = build_index(vectors, queries[:QUERIES], IndexConfig(), work)
     seconds = time.perf_counter() - started
     return {
         "items": items,
         "dimensions": vectors.shape[1],
+        "threads": faiss.omp_get_max_threads(),
         "embed": embedding,
         "build": {
             "seconds": round(seconds, 1),
