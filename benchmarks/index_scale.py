@@ -3,7 +3,8 @@
 Vectors are those that a model learnt: a market of 100,000 items is simulated and fitted, and its item tower embeds as
 many items more of the same market as are asked for. Reported for each size: seconds and peak memory of embedding (and
 the rate of the bare tower), of training, filling and tuning; sizes on disk; the whole curve; and the time of a query.
-The README's figures are of 2 cores with nothing else on them.
+The README's figures are of 2 cores with nothing else on them. With `--bundles` each size becomes a bundle as well, for
+`python -m benchmarks.over_http --bundle`.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from rich.progress import track
 from benchmarks import report
 from benchmarks.over_http import market
 from twinspire import cluster
-from twinspire.bundle import Bundle
+from twinspire.bundle import Bundle, Manifest
+from twinspire.bundle.canaries import CANARIES
+from twinspire.bundle.manifest import FILTERS, IDS, ITEMS, LEXICAL, MANIFEST, MEMORY, TREND, checksums
 from twinspire.features.encodings import id_bags
 from twinspire.features.history import Events
+from twinspire.features.ids import ItemIds
 from twinspire.features.query import Query
 from twinspire.features.store import file_name
 from twinspire.index.build import FILLED, build_index
 from twinspire.index.config import IndexConfig
-from twinspire.index.embed import PARTS, EmbedItems, embed_catalogue
+from twinspire.index.embed import PARTS, VECTORS, EmbedItems, embed_catalogue
 from twinspire.index.tune import one_thread
 from twinspire.ragged import Ragged
 from twinspire.simulation.arrays import stream
@@ -42,6 +46,7 @@ from twinspire.simulation.catalogue import items_table, make_items
 from twinspire.simulation.market import load_market
 
 if TYPE_CHECKING:
+    from twinspire.index.build import IndexSpec
     from twinspire.index.vectors import VectorIndex
 
 FITTED_ITEMS = 100_000
@@ -106,6 +111,27 @@ def embed(bundle: Bundle, store: Path, work: Path, actors: int) -> tuple[np.ndar
     }
 
 
+def write_bundle(fitted: Bundle, index: VectorIndex, spec: IndexSpec, vectors: Path, target: Path) -> Path:
+    """The fitted bundle's towers over the new items' index, vectors alone; titles are the fitted ones', in turn."""
+    rows = np.arange(index.size)
+    items = fitted.items.select("item_id", "title", "clicks")[rows % len(fitted.items)].with_columns(
+        pl.format("n{}", pl.Series(rows)).alias("item_id")
+    )
+    own = ("index.faiss", VECTORS, ITEMS, IDS, FILTERS, LEXICAL, MEMORY, TREND, CANARIES)
+    kept = {name: digest for name, digest in fitted.manifest.files.items() if not name.startswith(own)}
+    described = {"items": index.size, "index": spec.model_dump(mode="json"), "fusion": {}, "filters": {}}
+    market.linked(fitted.folder, target, files=kept, **described)
+    index.save(target / "index.faiss")
+    (target / VECTORS).hardlink_to(vectors)
+    items.write_ipc(target / ITEMS, compression="uncompressed")
+    (target / IDS).mkdir()
+    ItemIds.of(items["item_id"]).save(target / IDS / IDS)
+    manifest = Manifest.read(target)
+    manifest = manifest.model_copy(update={"name": target.name, "files": checksums(target)})
+    (target / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+    return target
+
+
 def peak() -> float:
     """The most memory this process has had, pages of memory-mapped files included, GiB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
@@ -127,8 +153,8 @@ def times(index: VectorIndex, queries: np.ndarray, k: int) -> dict[str, float]:
     return {"p50 ms": p50, "p99 ms": p99, "queries a second": round(rate)}
 
 
-def measure(bundle: Bundle, items: int, workdir: Path, actors: int) -> dict[str, Any]:
-    """All figures of one size."""
+def measure(bundle: Bundle, items: int, workdir: Path, actors: int, bundles: bool) -> dict[str, Any]:
+    """All figures of one size; with `bundles`, `scaled-ITEMS` in the work folder is a bundle of it."""
     work = workdir / f"index-{items}"
     store = make_store(bundle, items, workdir / f"store-{items}")
     shutil.rmtree(work, ignore_errors=True)
@@ -138,6 +164,8 @@ def measure(bundle: Bundle, items: int, workdir: Path, actors: int) -> dict[str,
     started = time.perf_counter()
     index, spec = build_index(vectors, queries[:QUERIES], IndexConfig(), work)
     seconds = time.perf_counter() - started
+    if bundles:
+        write_bundle(bundle, index, spec, work / VECTORS, workdir / f"scaled-{items}")
     return {
         "items": items,
         "dimensions": vectors.shape[1],
@@ -158,8 +186,9 @@ def measure(bundle: Bundle, items: int, workdir: Path, actors: int) -> dict[str,
 @click.command()
 @click.option("--items", "sizes", multiple=True, type=int, default=(1_000_000,), show_default=True)
 @click.option("--actors", default=2, show_default=True, help="Ray actors that embed.")
+@click.option("--bundles", is_flag=True, help="Keep each size as a bundle, scaled-ITEMS in the work folder.")
 @click.option("--workdir", default=Path("index_scale"), show_default=True, type=click.Path(path_type=Path))
-def main(sizes: tuple[int, ...], actors: int, workdir: Path) -> None:
+def main(sizes: tuple[int, ...], actors: int, bundles: bool, workdir: Path) -> None:
     """Measure each size, the smallest first: the peak memory of a process never falls.
 
     The file keeps what it has of other sizes.
@@ -170,7 +199,7 @@ def main(sizes: tuple[int, ...], actors: int, workdir: Path) -> None:
     bundle = Bundle.load(market.make(workdir, FITTED_ITEMS, say)[1])
     figures = report.read("index_scale")
     for items in sorted(sizes):
-        figures[f"{items:,}"] = measure(bundle, items, workdir, actors)
+        figures[f"{items:,}"] = measure(bundle, items, workdir, actors, bundles)
         say.print_json(data={**figures[f"{items:,}"], "index": "in the file"})
         path = report.write("index_scale", figures)
     click.echo(f"written: {path}")

@@ -1,11 +1,12 @@
 """HTTP queries a second and latency, side by side: `python -m benchmarks.over_http`.
 
-K = 100 of a million items of d = 64; the client (wrk) beside the server on the same cores, over loopback. In every
-round each system is started, warmed up, measured at each concurrency and ended, so that it is alone with the client;
-the order turns from round to round. Ratios are taken within a round; told are their least, median and greatest.
-The systems are in servers.py: twinspire, two no-ops in the same mode, Serve's default configuration, FastAPI by hand.
-Each round also asks the batch endpoint, sends an open loop of half and of twice the rate that was reached at 32, and
-runs the bare encode-and-search loop at the batch sizes that the server reached: the limit.
+K = 100 of a million items of d = 64, or `--k` of another `--bundle`; the client (wrk) beside the server on the same
+cores, over loopback. In every round each system is started, warmed up, measured at each concurrency and ended, so that
+it is alone with the client; the order turns from round to round. Ratios are taken within a round; told are their
+least, median and greatest. The systems are in servers.py: twinspire, two no-ops in the same mode, Serve's default
+configuration, FastAPI by hand. Each round also asks the batch endpoint, sends an open loop of half and of twice the
+rate that was reached at 32, and runs the bare encode-and-search loop at the batch sizes that the server reached: the
+limit.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def status(url: str) -> dict[str, Any]:
 class Run:
     """All rounds and what they gave."""
 
-    def __init__(self, bundle: Path, bodies: Path, workdir: Path, seconds: float, warm_up: float) -> None:
-        self.bundle, self.bodies, self.workdir = bundle, bodies, workdir
+    def __init__(self, bundle: Path, bodies: Path, workdir: Path, k: int, seconds: float, warm_up: float) -> None:
+        self.bundle, self.bodies, self.workdir, self.k = bundle, bodies, workdir, k
         self.seconds, self.warm_up = seconds, warm_up
         self.measured: Measured = defaultdict(lambda: defaultdict(list))
         self.batches: dict[int, list[float]] = defaultdict(list)
@@ -85,7 +86,7 @@ class Run:
                     self._beyond_single(url, number, console)
         reached = {concurrency: max(1, round(self.batches[concurrency][-1])) for concurrency in CONCURRENCIES}
         sizes = sorted({1, 32, 64, *reached.values()})
-        speeds = bare.measure(self.bundle, self.bodies, sizes, self.seconds / 2)
+        speeds = bare.measure(self.bundle, self.bodies, self.k, sizes, self.seconds / 2)
         self.limits.append(
             {f"batch {size}": speeds[size] for size in (1, 32, 64)}
             | {f"batch as at concurrency {c}": speeds[size] for c, size in reached.items()}
@@ -132,7 +133,7 @@ def summary(run: Run, manifest: dict[str, Any], kinds: dict[str, int]) -> dict[s
     figures: dict[str, Any] = {
         "items": manifest["items"],
         "dimensions": manifest["architecture"]["config"]["dim"],
-        "k": market.K,
+        "k": run.k,
         "index": {name: manifest["index"][name] for name in ("factory", "parameters", "recall_at_100", "search_ms")},
         "fusion": manifest["fusion"],
         "requests": kinds,
@@ -200,7 +201,25 @@ def show(figures: dict[str, Any], console: Console) -> None:
 @click.option("--seconds", default=6.0, show_default=True, type=click.FloatRange(1), help="Of each measurement.")
 @click.option("--warm-up", default=2.0, show_default=True, type=click.FloatRange(1), help="Before each measurement.")
 @click.option("--vectors-alone", is_flag=True, help="Without words, memory and trend; written to http_vectors.json.")
-def main(workdir: Path, items: int, rounds: int, seconds: float, warm_up: float, vectors_alone: bool) -> None:
+@click.option(
+    "--bundle",
+    "other",
+    type=click.Path(path_type=Path),
+    help="A bundle in place of the one of --items, whose requests it gets.",
+)
+@click.option("--k", default=market.K, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--name", help="Of the file of results, if not http or http_vectors.")
+def main(
+    workdir: Path,
+    items: int,
+    rounds: int,
+    seconds: float,
+    warm_up: float,
+    vectors_alone: bool,
+    other: Path | None,
+    k: int,
+    name: str | None,
+) -> None:
     """Measure the HTTP API against a no-op, Serve's default configuration, FastAPI by hand, and the bare loop."""
     require_wrk()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the server under load is ended too
@@ -210,15 +229,16 @@ def main(workdir: Path, items: int, rounds: int, seconds: float, warm_up: float,
     folder, bundle = market.make(workdir, items, console)
     if vectors_alone:
         bundle = market.vectors_alone(bundle)
-    asked = market.requests(folder)
+    bundle = other.absolute() if other else bundle
+    asked = market.requests(folder, k)
     bodies = workdir / f"requests-{items}.jsonl"
     market.write_requests(asked, bodies)
-    run = Run(bundle, bodies, workdir, seconds, warm_up)
+    run = Run(bundle, bodies, workdir, k, seconds, warm_up)
     for number in range(rounds):
         run.round(number, console)
     figures = summary(run, orjson.loads((bundle / "manifest.json").read_bytes()), market.kinds(asked))
     show(figures, console)
-    console.print(f"written to {report.write('http_vectors' if vectors_alone else 'http', figures)}")
+    console.print(f"written to {report.write(name or ('http_vectors' if vectors_alone else 'http'), figures)}")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def _twinspire(workdir: Path, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "twinspire", *arguments], check=True, cwd=workdir)
 
 
-def requests(market: Path, seed: int = 0) -> list[dict[str, Any]]:
+def requests(market: Path, k: int = K, seed: int = 0) -> list[dict[str, Any]]:
     """Bodies for /v1/search, drawn from the log's searches: half with no shopper, the others half known, half told."""
     searches = (
         pl.scan_parquet(market / "interactions" / "*.parquet")
@@ -90,7 +90,7 @@ def requests(market: Path, seed: int = 0) -> list[dict[str, Any]]:
     drawn_kinds = rng.choice(KINDS, REQUESTS, p=(0.5, 0.25, 0.25))
     bodies = []
     for search, kind in zip(drawn, drawn_kinds, strict=True):
-        body: dict[str, Any] = {"query": search["query"], "k": K}
+        body: dict[str, Any] = {"query": search["query"], "k": k}
         user = search["user_id"]
         if user is not None and kind == "known":
             body["user"] = {"user_id": user}
