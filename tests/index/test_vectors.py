@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from twinspire.errors import BundleError, ConfigError
 from twinspire.index.build import FILLED, IndexSpec, build_index, check_factory
 from twinspire.index.config import IndexConfig
-from twinspire.index.families import at_size, families
+from twinspire.index.families import at_size, families, preferred
 from twinspire.index.rerank import rerank
-from twinspire.index.tune import recall_at
+from twinspire.index.tune import Measured, recall_at
 from twinspire.index.vectors import VectorIndex, merge_heads
 
 
@@ -131,6 +131,22 @@ def test_a_graph_is_a_candidate_only_where_it_can_be_built_in_time() -> None:
     assert at_size("IVF{lists},SQ8", 15_000_000) == "IVF16384,SQ8"
     for family in (*families(64, 1000, "cpu"), *families(7, 1000, "cpu")):
         check_factory(64 if family in families(64, 1000, "cpu") else 7, IndexConfig(factory=at_size(family, 1000)))
+
+
+@pytest.mark.parametrize(
+    ("ends", "taken"),
+    [
+        ({"long": (1.2, True), "short": (1.0, True)}, "long"),  # about the same
+        ({"long": (1.3, True), "short": (1.0, True)}, "short"),
+        ({"long": (0.5, False), "short": (9.0, True)}, "short"),
+        ({"long": (1.0, False, 0.8), "short": (1.0, False, 0.9)}, "short"),
+    ],
+)
+def test_a_family_is_left_for_one_that_is_clearly_cheaper(ends: dict, taken: str) -> None:
+    def end(ms, reaches, recall=0.95):
+        return Measured(factory="", parameters="", items=1, recall=recall, ms=ms, reaches=reaches)
+
+    assert preferred({family: end(*given) for family, given in ends.items()}) == taken
 
 
 def test_an_index_of_an_older_bundle_holds_the_vectors_itself(
