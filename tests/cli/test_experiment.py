@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
@@ -58,6 +59,23 @@ def test_alarms_have_an_exit_code_and_watch_acts(folders):
 
 
 def test_plan(folders):
+def test_an_interleaved_one_has_a_page_too(tmp_path):
+    from twinspire.experiments.tables import EXPOSURES
+
+    rows = [
+        {"timestamp": START, "request_id": f"r{n}", "experiment": "mix", "arm": "interleaved", "unit_id": f"u{n}",
+         "user_id": f"u{n}", "query": "mug", "override": False, "items": ["a", "b"], "teams": [n % 2, 1 - n % 2]}
+        for n in range(80)
+    ]  # fmt: skip
+    (tmp_path / "exposures").mkdir()
+    pl.DataFrame(rows, schema=EXPOSURES).write_parquet(tmp_path / "exposures" / "a.parquet")
+    (tmp_path / "mix.yaml").write_text("name: mix\nkind: interleave\narms: [{name: words}, {name: hybrid}]\n")
+    ended = run("report", "mix", "--experiments", tmp_path, "--events", tmp_path, "--out", tmp_path / "mix.html")
+    assert ended.stdout.startswith("Too early to say: ")
+    assert "the draft is fair" in ended.stdout
+    assert "Too early to say" in (tmp_path / "mix.html").read_text()
+
+
     told = run("plan", "--baseline", 0.04, "--per-day", 10000, "--lift", 0.03).stdout
     assert "if you look as often as you like" in " ".join(told.split())
     experiments, events = folders

@@ -232,12 +232,11 @@ class _Comparisons:
 
 def days_left(estimate: Contrast, time: Array, elapsed: float, alpha: float) -> float | None:
     """Days until the always-valid interval excludes no difference, if the lift stays and units come as so far."""
-    lift, variance, now = (float(values[-1]) for values in (estimate.log_lift, estimate.variance, time))
-    if np.isnan(lift) or lift == 0 or elapsed <= 0:
+    z, now = float(estimate.z[-1]), float(time[-1])
+    if np.isnan(z) or elapsed <= 0:
         return None
-    factor = np.geomspace(1, 50, 500)
-    decided = np.abs(lift) > sequential.boundary(now * factor, alpha) * np.sqrt(variance / factor)
-    return float((factor[decided.argmax()] - 1) * elapsed) if decided.any() else None
+    growth = sequential.growth_until_clear(z, now, alpha)
+    return None if growth is None else (growth - 1) * elapsed
 
 
 def sample_ratio(events: Events) -> SampleRatio:
