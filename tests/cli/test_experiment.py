@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from twinspire.cli import cli, main
+from twinspire.errors import ExperimentError
 from twinspire.simulation.traffic import Traffic, write_events
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -58,7 +59,6 @@ def test_alarms_have_an_exit_code_and_watch_acts(folders):
     assert run("watch", *options, "--once").stdout == ""
 
 
-def test_plan(folders):
 def test_an_interleaved_one_has_a_page_too(tmp_path):
     from twinspire.experiments.tables import EXPOSURES
 
@@ -76,6 +76,7 @@ def test_an_interleaved_one_has_a_page_too(tmp_path):
     assert "Too early to say" in (tmp_path / "mix.html").read_text()
 
 
+def test_plan(folders):
     told = run("plan", "--baseline", 0.04, "--per-day", 10000, "--lift", 0.03).stdout
     assert "if you look as often as you like" in " ".join(told.split())
     experiments, events = folders
@@ -92,6 +93,21 @@ def test_promote_refuses_what_did_not_win(folders, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert said.startswith("error: arm treatment has the server's default; only a bundle of the registry")
     assert "status: running" in (experiments / "good.yaml").read_text()
+
+
+def test_what_won_is_more_than_a_bundle_brings_along(folders, tmp_path):
+    _, events = folders
+    text = (
+        "name: good\narms: [{name: control}, {name: treatment, bundle: 'models:/shop@new', parameters: {lexical: 1}}]"
+    )
+    (tmp_path / "good.yaml").write_text(f"{text}\nstart: 2026-11-02T00:00:00Z\nstatus: running\n")
+    arguments = ("stop", "good", "--experiments", tmp_path, "--events", events / "good", "--data", "shop", "--promote")
+    with pytest.raises(ExperimentError, match="arm treatment differs in lexical too, which its bundle does not bring"):
+        run(*arguments)
+    assert "status: running" in (tmp_path / "good.yaml").read_text()
+    run("stop", "good", "--experiments", tmp_path)
+    with pytest.raises(ExperimentError, match="good is stopped, not running"):
+        run(*arguments)
 
 
 @pytest.mark.parametrize("command", [[], ["plan"], ["start"], ["stop"], ["report"], ["watch"]])

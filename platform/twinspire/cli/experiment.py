@@ -172,12 +172,12 @@ def stop(name: str, experiments: Path, events: Path | None, reason: str, promote
         from twinspire.experiments.analysis import analyse
         from twinspire.experiments.promotion import promote as promote_winner
 
-        _, experiment = store.find(experiments, name)
+        _, experiment = store.find_running(experiments, name)
         champion = promote_winner(experiment, analyse(events, experiment), data)
         reason = f"{reason}; {champion} promoted" if reason else f"{champion} promoted"
         click.echo(f"{champion} is the champion")
-    store.stop(experiments, name, reason)
-    click.echo(f"{name} is stopped; everyone gets the control")
+    control = store.stop(experiments, name, reason).control.bundle or "the server's default"
+    click.echo(f"{name} is stopped; everyone gets the control, {control}")
 
 
 @command.command(epilog=REPORT_EXAMPLES)

@@ -73,14 +73,20 @@ def start(folder: Path, name: str, *, now: datetime | None = None) -> Experiment
     return find(folder, name)[1]
 
 
+def find_running(folder: Path, name: str) -> tuple[Path, Experiment]:
+    """As `find`. Errors: ExperimentError where it does not run, too."""
+    path, experiment = find(folder, name)
+    if experiment.status != "running":
+        raise ExperimentError(f"{path.name}: status: {name} is {experiment.status}, not running")
+    return path, experiment
+
+
 def stop(folder: Path, name: str, reason: str, *, now: datetime | None = None) -> Experiment:
     """Stop an experiment: everyone gets the control. Its events stay, and can be reported on.
 
     Errors: ExperimentError where it does not run.
     """
-    path, experiment = find(folder, name)
-    if experiment.status != "running":
-        raise ExperimentError(f"{path.name}: status: {name} is {experiment.status}, not running")
+    path, _ = find_running(folder, name)
     change(path, {"status": "stopped"})
     record(folder, name, "stop", reason=reason, now=now)
     return find(folder, name)[1]
