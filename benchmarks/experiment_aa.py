@@ -103,16 +103,16 @@ def simulate(
     for start in track(batches, f"lift {lift:.0%}", console=Console(stderr=True)) if progress else batches:
         size = min(RUNS_A_BATCH, runs - start)
         arms = [draw(generator, size, units, gain) for gain in (0.0, lift)]
-        for name in METRICS:
-            estimate = contrast(*(moments(arm, name) for arm in arms))
+        found = {name: contrast(*(moments(arm, name) for arm in arms)) for name in METRICS}
+        for name, estimate in found.items():
             missed_once, missed_always = misses(estimate, np.log(truth(name, lift)))
             tally.once[name].append(missed_once)
             tally.always[name].append(missed_always)
         for run in range(size):
             if start + run < bootstrapped:
-                values = [_last(arm, run) for arm in arms]
-                found = resample(values[0], values[1])
-                tally.bootstrap.append(not found.low <= lift <= found.high)
+                money = found["sales a user"]
+                off = abs(money.log_lift[run, -1] - np.log1p(lift)) / np.sqrt(money.variance[run, -1])
+                tally.bootstrap.append(bool(off > resample(*(_last(arm, run) for arm in arms)).bound()))
             tally.ratio.append(_ratio_alarm(generator, units))
     return tally
 
@@ -144,7 +144,7 @@ def truth(metric: str, lift: float) -> NDArray[np.float64]:
 def _last(arm: Days, run: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     x, y = (values[run, -1] for values in arm.values("sales a user"))
     here = arm.here[run, :, -1]
-    return x[here], y[here], np.zeros(int(here.sum()))
+    return x[here], y[here], arm.past[run, here]
 
 
 def _ratio_alarm(generator: np.random.Generator, units: int) -> bool:

@@ -3,10 +3,12 @@
 import json
 from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
 from twinspire.cli import cli, main
+from twinspire.errors import ExperimentError
 from twinspire.simulation.traffic import Traffic, write_events
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -57,6 +59,23 @@ def test_alarms_have_an_exit_code_and_watch_acts(folders):
     assert run("watch", *options, "--once").stdout == ""
 
 
+def test_an_interleaved_one_has_a_page_too(tmp_path):
+    from twinspire.experiments.tables import EXPOSURES
+
+    rows = [
+        {"timestamp": START, "request_id": f"r{n}", "experiment": "mix", "arm": "interleaved", "unit_id": f"u{n}",
+         "user_id": f"u{n}", "query": "mug", "override": False, "items": ["a", "b"], "teams": [n % 2, 1 - n % 2]}
+        for n in range(80)
+    ]  # fmt: skip
+    (tmp_path / "exposures").mkdir()
+    pl.DataFrame(rows, schema=EXPOSURES).write_parquet(tmp_path / "exposures" / "a.parquet")
+    (tmp_path / "mix.yaml").write_text("name: mix\nkind: interleave\narms: [{name: words}, {name: hybrid}]\n")
+    ended = run("report", "mix", "--experiments", tmp_path, "--events", tmp_path, "--out", tmp_path / "mix.html")
+    assert ended.stdout.startswith("Too early to say: ")
+    assert "the draft is fair" in ended.stdout
+    assert "Too early to say" in (tmp_path / "mix.html").read_text()
+
+
 def test_plan(folders):
     told = run("plan", "--baseline", 0.04, "--per-day", 10000, "--lift", 0.03).stdout
     assert "if you look as often as you like" in " ".join(told.split())
@@ -74,6 +93,21 @@ def test_promote_refuses_what_did_not_win(folders, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert said.startswith("error: arm treatment has the server's default; only a bundle of the registry")
     assert "status: running" in (experiments / "good.yaml").read_text()
+
+
+def test_what_won_is_more_than_a_bundle_brings_along(folders, tmp_path):
+    _, events = folders
+    text = (
+        "name: good\narms: [{name: control}, {name: treatment, bundle: 'models:/shop@new', parameters: {lexical: 1}}]"
+    )
+    (tmp_path / "good.yaml").write_text(f"{text}\nstart: 2026-11-02T00:00:00Z\nstatus: running\n")
+    arguments = ("stop", "good", "--experiments", tmp_path, "--events", events / "good", "--data", "shop", "--promote")
+    with pytest.raises(ExperimentError, match="arm treatment differs in lexical too, which its bundle does not bring"):
+        run(*arguments)
+    assert "status: running" in (tmp_path / "good.yaml").read_text()
+    run("stop", "good", "--experiments", tmp_path)
+    with pytest.raises(ExperimentError, match="good is stopped, not running"):
+        run(*arguments)
 
 
 @pytest.mark.parametrize("command", [[], ["plan"], ["start"], ["stop"], ["report"], ["watch"]])

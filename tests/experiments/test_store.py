@@ -6,6 +6,7 @@ import pytest
 
 from twinspire.errors import ExperimentError
 from twinspire.experiments import store
+from twinspire.experiments.folder import ExperimentFolder
 from twinspire.experiments.spec import read_experiment
 
 NOW = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
@@ -62,10 +63,47 @@ def test_a_layer_has_room_for_one_whole(tmp_path):
         write(tmp_path, name, f"layer: ranking\nshare: {share}")
     store.start(tmp_path, "a")
     before = (tmp_path / "b.yaml").read_text()
-    with pytest.raises(ExperimentError, match=r"share: 0.4 does not fit into layer ranking.*at most 0.3"):
+    with pytest.raises(ExperimentError, match=r"b.yaml: share: layer ranking has no room for 0.4 more"):
         store.start(tmp_path, "b")
     assert (tmp_path / "b.yaml").read_text() == before
     store.start(tmp_path, "c")
+
+
+IN_LAYER = "layer: ranking\nshare: 0.6\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "new", "starts"),
+    [
+        ("status: running", "", False),  # both set a bundle
+        ("status: stopped", "", True),
+        ("status: running\nend: 2026-12-01", "", True),
+        ("status: running\nstart: 2026-12-20", "end: 2026-12-20", True),
+        ("status: running\nstart: 2026-12-20", "end: 2026-12-21", False),
+        (f"{IN_LAYER}status: running", "layer: ranking", False),
+        (f"{IN_LAYER}status: running", "layer: ranking\nshare: 0.4\nunit: session", False),
+        (f"{IN_LAYER}status: running", "layer: ranking\nshare: 0.4", True),
+        (f"{IN_LAYER}status: running\nend: 2026-12-01", "layer: ranking", True),
+        (f"{IN_LAYER}status: running\nstart: 2026-12-20", "layer: ranking\nend: 2026-12-20", True),
+        (f"{IN_LAYER}status: stopped", "layer: ranking\nshare: 0.5", False),
+        (f"{IN_LAYER}status: draft", "layer: ranking", True),
+    ],
+)
+def test_what_starts_is_what_a_server_takes(tmp_path, there, new, starts):
+    write(tmp_path, "there").write_text(TEXT.format(name="there", more=there).replace("status: draft", ""))
+    path = write(tmp_path, "new", new)
+    server = ExperimentFolder(tmp_path)
+    before = server.read({})
+    draft = path.read_text()
+    if starts:
+        store.start(tmp_path, "new", now=NOW)
+    else:
+        with pytest.raises(ExperimentError) as error:
+            store.start(tmp_path, "new", now=NOW)
+        assert path.read_text() == draft
+        store.change(path, {"status": "running", "start": f"{NOW:%Y-%m-%dT%H:%M:%SZ}"})
+        assert server.read(before.experiments).refused["new.yaml"].endswith(str(error.value))
+    assert ("new.yaml" in server.read(before.experiments).refused) != starts
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,17 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+    from twinspire.experiments.preference import Preference
+    from twinspire.experiments.report import Report
     from twinspire.experiments.spec import Experiment
 
 EXAMPLES = """\b
@@ -166,12 +172,12 @@ def stop(name: str, experiments: Path, events: Path | None, reason: str, promote
         from twinspire.experiments.analysis import analyse
         from twinspire.experiments.promotion import promote as promote_winner
 
-        _, experiment = store.find(experiments, name)
+        _, experiment = store.find_running(experiments, name)
         champion = promote_winner(experiment, analyse(events, experiment), data)
         reason = f"{reason}; {champion} promoted" if reason else f"{champion} promoted"
         click.echo(f"{champion} is the champion")
-    store.stop(experiments, name, reason)
-    click.echo(f"{name} is stopped; everyone gets the control")
+    control = store.stop(experiments, name, reason).control.bundle or "the server's default"
+    click.echo(f"{name} is stopped; everyone gets the control, {control}")
 
 
 @command.command(epilog=REPORT_EXAMPLES)
@@ -199,39 +205,33 @@ def report(
     _, experiment = _find(experiments, name)
     limit = until.replace(tzinfo=UTC) if until is not None else None
     with Console(stderr=True).status("reading events"):
-        found, shown, page = _answer(events, experiment, limit, with_page=out is not None)
+        found, shown, page = _answer(events, experiment, limit)
     if out is not None:
         from twinspire.cli.tables import write_text
 
-        if page is None:
-            raise click.UsageError("--out: an interleaved experiment has no page; leave it out")
-        write_text(page, out)
+        write_text(page(), out)
     click.echo(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(shown)
     if out is not None and not as_json:
         click.echo(f"\n{out}")
-    if exit_code and getattr(getattr(found, "verdict", None), "alarm", False):
+    if exit_code and found.verdict.alarm:
         ctx.exit(1)
 
 
 def _answer(
-    events: Path, experiment: Experiment, until: datetime | None, *, with_page: bool
-) -> tuple[Any, Any, str | None]:
-    """The report, what is printed of it, and its page."""
-    from twinspire.experiments.table import render, render_preference
+    events: Path, experiment: Experiment, until: datetime | None
+) -> tuple[Report | Preference, RenderableType, Callable[[], str]]:
+    """The report, what is printed of it, and what makes its page."""
+    from twinspire.experiments import page, preference_page, table
 
     if experiment.kind == "interleave":
         from twinspire.experiments.preference import preference
 
         preferred = preference(events, experiment, until=until)
-        return preferred, render_preference(preferred), None
+        return preferred, table.render_preference(preferred), lambda: preference_page.render(preferred)
     from twinspire.experiments.analysis import analyse
 
     found = analyse(events, experiment, until=until)
-    if not with_page:
-        return found, render(found), None
-    from twinspire.experiments.page import render as render_page
-
-    return found, render(found), render_page(found)
+    return found, table.render(found), lambda: page.render(found)
 
 
 @command.command(epilog=WATCH_EXAMPLES)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from scipy.stats import chisquare
+from scipy.stats import chisquare, norm
 from statsmodels.stats.multitest import multipletests
 
 from twinspire.errors import ConfigError, DatasetError
@@ -48,6 +48,7 @@ SLICES = {
     "known": (ALL, slice(KNOWN, KNOWN + 1)),
 }
 RATIO_ALPHA = 0.001  # of the sample ratio's alarm: it is looked at daily
+USUAL = float(norm.isf(sequential.ALPHA / 2))  # standard errors, for one look
 USUAL_DAYS = 14  # how long an experiment without an end is supposed to last
 BUCKET = np.log(1.01)  # of took_ms: percentiles are right to 1 %
 
@@ -211,35 +212,31 @@ class _Comparisons:
                 "p": p,
                 "clear": clear,
                 "better": higher if clear else None,
-                "once": self._once(metric, arm, both, estimate) if curves else None,
+                "once": self._once(metric, arm, estimate) if curves else None,
                 "explained": float(estimate.explained[-1]) if self.has_past else None,
                 "curve": points,
             }
         )
 
-    def _once(self, metric: str, arm: int, both: list[Moments], estimate: Contrast) -> Once:
+    def _once(self, metric: str, arm: int, estimate: Contrast) -> Once:
+        bound, p, method = USUAL, float(estimate.p_value[-1]), "delta"
         if self.metrics[metric].heavy_tailed:
-            x, y, c = self.totals.values(self.metrics[metric])
-            # What CUPED took off the plain difference of logarithms, for a difference of one in the past.
-            gap = float(both[1].mean("c") - both[0].mean("c"))
-            plain = float(np.log(both[1].rate / both[0].rate))
-            theta = (plain - float(estimate.log_lift[-1])) / gap if gap else 0.0
+            values = self.totals.values(self.metrics[metric])
             here = [self.totals.entered[ALL] & (self.totals.arm == number) for number in (0, arm)]
-            control, treatment = ((x[mask], y[mask], c[mask]) for mask in here)
-            found = resample(control, treatment, theta)
-            return Once(low=found.low, high=found.high, p=found.p, method="bootstrap")
-        low, high = estimate.interval(1.959963984540054)
-        return Once(low=float(low[-1]), high=float(high[-1]), p=float(estimate.p_value[-1]), method="delta")
+            control, treatment = (tuple(value[mask] for value in values) for mask in here)
+            found = resample(control, treatment)
+            bound, p, method = found.bound(), found.p_value(float(estimate.z[-1])), "bootstrap"
+        low, high = estimate.interval(bound)
+        return Once(low=float(low[-1]), high=float(high[-1]), p=p, method=method)
 
 
 def days_left(estimate: Contrast, time: Array, elapsed: float, alpha: float) -> float | None:
     """Days until the always-valid interval excludes no difference, if the lift stays and units come as so far."""
-    lift, variance, now = (float(values[-1]) for values in (estimate.log_lift, estimate.variance, time))
-    if np.isnan(lift) or lift == 0 or elapsed <= 0:
+    z, now = float(estimate.z[-1]), float(time[-1])
+    if np.isnan(z) or elapsed <= 0:
         return None
-    factor = np.geomspace(1, 50, 500)
-    decided = np.abs(lift) > sequential.boundary(now * factor, alpha) * np.sqrt(variance / factor)
-    return float((factor[decided.argmax()] - 1) * elapsed) if decided.any() else None
+    growth = sequential.growth_until_clear(z, now, alpha)
+    return None if growth is None else (growth - 1) * elapsed
 
 
 def sample_ratio(events: Events) -> SampleRatio:

@@ -150,7 +150,10 @@ def clashes(experiments: Sequence[Experiment]) -> dict[int, str]:
         if reason is None and one.layer is not None and one.status != "draft":
             parts = layer_parts([*kept, one])
             if any(name not in parts for name in [one.name, *(other.name for other in kept if _live(other))]):
-                reason = f"share: layer {one.layer} has no room for {one.share:g} more of its units"
+                reason = (
+                    f"share: layer {one.layer} has no room for {one.share:g} more of its units; others keep their "
+                    "shares until their end, stopped ones too"
+                )
         if reason is None:
             kept.append(one)
         else:

@@ -55,8 +55,14 @@ class Contrast:
         return np.asarray(2 * norm.sf(np.abs(self.z)))
 
 
-def contrast(control: Moments, treatment: Moments, *, cuped: bool = True) -> Contrast:
-    """Compare two arms' moments of one shape."""
+def contrast(
+    control: Moments,
+    treatment: Moments,
+    *,
+    cuped: bool = True,
+    least: tuple[int, int] = (LEAST_UNITS, LEAST_ACTIVE),
+) -> Contrast:
+    """Compare two arms' moments of one shape; `least` is how many units, and how many that are not 0, an arm needs."""
     arms = (control, treatment)
     with np.errstate(divide="ignore", invalid="ignore"):
         n = [arm.total("n") for arm in arms]
@@ -69,9 +75,9 @@ def contrast(control: Moments, treatment: Moments, *, cuped: bool = True) -> Con
         weight = n[0] * n[1] / (n[0] + n[1])
         mean = (control.total("x") + treatment.total("x")) / (n[0] + n[1])
         clock = variance * (weight * mean) ** 2
-    enough = np.all(
-        [(arm.total("n") >= LEAST_UNITS) & (arm.total("active") >= LEAST_ACTIVE) for arm in arms], axis=0
-    ) & (variance > 0)
+    enough = np.all([(arm.total("n") >= least[0]) & (arm.total("active") >= least[1]) for arm in arms], axis=0) & (
+        variance > 0
+    )
     log_lift, variance, clock = (np.where(enough, values, np.nan) for values in (log_lift, variance, clock))
     with np.errstate(invalid="ignore"):
         return Contrast(log_lift, variance, np.where(enough, 1 - variance / plain, np.nan), clock)

@@ -110,17 +110,12 @@ class Events:
     @cached_property
     def step(self) -> timedelta:
         """A day, or less where the experiment is to last, or without an end has lasted, less than three."""
-        lasting = (self.experiment.end or self.last) - self.since
-        return next((step for step in STEPS if lasting >= LEAST_STEPS * step), STEPS[-1])
+        return step_of((self.experiment.end or self.last) - self.since)
 
     @cached_property
     def looks(self) -> list[datetime]:
         """The ends of the steps; the last is just after the last event."""
-        ends, at = [], self.since + self.step
-        while at <= self.last:
-            ends.append(at)
-            at += self.step
-        return [*ends, min(at, self._until) if self._until else at]
+        return looks_between(self.since, self.last, self.step, self._until)
 
     @cached_property
     def units(self) -> Units:
@@ -142,13 +137,8 @@ class Events:
 
     @cached_property
     def common_queries(self) -> pl.DataFrame:
-        """Queries (q) of head and torso, the first two thirds of the searches of all arms; others are tail."""
-        counts = (
-            self.exposures.select(_query()).group_by("q").agg(pl.len().alias("n")).collect(engine="streaming")
-        ).sort("n", "q", descending=True)
-        before = pl.col("n").cum_sum() - pl.col("n")
-        kinds = counts.select("q", (before * KINDS // max(self.searches, 1)).cast(pl.UInt8).alias("kind"))
-        return kinds.filter(pl.col("kind") < TAIL)
+        """Queries of head and torso; others are tail."""
+        return common_queries(self.exposures, self.searches)
 
     def steps(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         """For each look: facts of the step before it by unit and kind of query, and what guardrails need."""
@@ -188,7 +178,7 @@ class Events:
             pl.col("timestamp").dt.epoch("us").alias("at"),
             "event",
             value,
-            _query(),
+            query_key(),
         )
 
     def _exposures_during(self, begin: datetime, end: datetime) -> pl.LazyFrame:
@@ -205,7 +195,7 @@ class Events:
             pl.lit(value=True).alias("search"),
             pl.lit(None, pl.String).alias("event"),
             pl.lit(0.0).alias("value"),
-            _query(),
+            query_key(),
             ((pl.col("results") == 0) & (pl.col("status") < 400)).alias("empty"),
         )
         parts = [exposures]
@@ -224,6 +214,29 @@ class Events:
         during = self._exposures_during(begin, end)
         arm = pl.col("arm").cast(self._arms).to_physical().cast(pl.UInt8)
         return broken_by_cluster(during.with_columns(arm), self.experiment.guardrails)
+
+
+def step_of(lasting: timedelta) -> timedelta:
+    """How long it is from look to look: the longest step of which a few fit in."""
+    return next((step for step in STEPS if lasting >= LEAST_STEPS * step), STEPS[-1])
+
+
+def looks_between(since: datetime, last: datetime, step: timedelta, until: datetime | None) -> list[datetime]:
+    """The ends of the steps; the last is just after the last event."""
+    ends, at = [], since + step
+    while at <= last:
+        ends.append(at)
+        at += step
+    return [*ends, min(at, until) if until else at]
+
+
+def common_queries(exposures: pl.LazyFrame, searches: int) -> pl.DataFrame:
+    """Queries (q) of head and torso (kind), the first two thirds of the searches; others are tail."""
+    counts = exposures.select(query_key()).group_by("q").agg(pl.len().alias("n")).collect(engine="streaming")
+    counts = counts.sort("n", "q", descending=True)
+    before = pl.col("n").cum_sum() - pl.col("n")
+    kinds = counts.select("q", (before * KINDS // max(searches, 1)).cast(pl.UInt8).alias("kind"))
+    return kinds.filter(pl.col("kind") < TAIL)
 
 
 @dataclass(frozen=True)
@@ -249,7 +262,7 @@ def _times(path: Path) -> tuple[datetime, datetime]:
     return min((group.min for group in groups), default=LATEST), max((group.max for group in groups), default=EARLIEST)
 
 
-def _query() -> pl.Expr:
+def query_key() -> pl.Expr:
     """The query's hash; case and outer blanks do not make it another."""
     return pl.col("query").str.strip_chars().str.to_lowercase().hash(SEED).alias("q")
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from twinspire.experiments import pictures
+from twinspire.experiments.layout import Pictures, document, in_plain_words
 from twinspire.experiments.verdict import percent
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from twinspire.experiments.report import Comparison, Report
 
 TONES = {
@@ -27,30 +25,21 @@ TONES = {
 METHODS = (
     "Ranges above are asymptotic confidence sequences (Waudby-Smith et al., 2021) of the logarithm of the ratio, by "
     "the delta method, adjusted by CUPED; p-values are always valid and Holm-corrected within the other metrics and "
-    "within the slices. Below are the 95 % intervals for one look at a time fixed beforehand; money is bootstrapped."
+    "within the slices. Below are the 95 % intervals for one look at a time fixed beforehand; money by a symmetric "
+    "bootstrap-t."
 )
 
 
 def render(report: Report) -> str:
     """The page; plotly's own script (5 MB) is in it, once."""
-    style = resources.files("twinspire.experiments").joinpath("page.css").read_text(encoding="utf-8")
-    name = html.escape(report.experiment)
-    parts = [
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{name}: {TONES[report.verdict.kind][1]}</title>\n<style>\n{style}</style></head><body><main>\n",
-        _header(report),
-    ]
-    drawn = _Pictures()
+    drawn = Pictures()
     alarm = {"distrust": [_ratio], "guardrail": [_guards]}.get(report.verdict.kind, [])
     usual = [_arms, _who_gains, _guards, _ratio]
-    parts.extend(section(report, drawn) for section in [*alarm, *(one for one in usual if one not in alarm)])
-    parts.append(_glossary(report))
-    parts.append("</main></body></html>\n")
-    return "".join(parts)
+    sections = [section(report, drawn) for section in [*alarm, *(one for one in usual if one not in alarm)]]
+    return document(report, *TONES[report.verdict.kind], [*sections, _glossary(report)])
 
 
-def _arms(report: Report, drawn: _Pictures) -> str:
+def _arms(report: Report, drawn: Pictures) -> str:
     return "".join(
         _metrics(report, arm)
         + drawn.section(
@@ -63,7 +52,7 @@ def _arms(report: Report, drawn: _Pictures) -> str:
     )
 
 
-def _who_gains(report: Report, drawn: _Pictures) -> str:
+def _who_gains(report: Report, drawn: Pictures) -> str:
     return "".join(
         drawn.section(
             f"Who gains{_of(report, arm)}",
@@ -75,48 +64,12 @@ def _who_gains(report: Report, drawn: _Pictures) -> str:
     )
 
 
-def _guards(report: Report, drawn: _Pictures) -> str:
+def _guards(report: Report, drawn: Pictures) -> str:
     return drawn.section("Limits", _limits(report), pictures.guardrails(report)) if report.guards else ""
 
 
-def _ratio(report: Report, drawn: _Pictures) -> str:
+def _ratio(report: Report, drawn: Pictures) -> str:
     return drawn.section("Was the split fair?", _fair(report), pictures.sample_ratio(report))
-
-
-class _Pictures:
-    def __init__(self) -> None:
-        self.count = 0
-
-    def section(self, title: str, detail: str, figure: go.Figure) -> str:
-        self.count += 1
-        picture = figure.to_html(
-            full_html=False,
-            include_plotlyjs=self.count == 1,
-            div_id=f"picture-{self.count}",
-            config={"displaylogo": False, "responsive": True, "displayModeBar": False},
-        )
-        return f"<section><h2>{html.escape(title)}</h2><p>{html.escape(detail)}</p>{picture}</section>\n"
-
-
-def _header(report: Report) -> str:
-    tone, word = TONES[report.verdict.kind]
-    head, _, rest = report.verdict.sentence.partition(":")
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in report.verdict.notes)
-    until = f"{report.until:%-d %B %Y}"
-    lasting = f"{report.since:%-d %B} to {until}" if report.since.date() != report.until.date() else until
-    facts = [
-        (f"{report.units:,}", f"{report.unit}s"),
-        (f"{report.searches:,}", "searches"),
-        (lasting, f"{report.status}" + (f", ends {report.end:%-d %B}" if report.end else "")),
-    ]
-    tiles = "".join(f"<div><b>{html.escape(big)}</b><span>{html.escape(small)}</span></div>" for big, small in facts)
-    return (
-        f'<header><p class="eyebrow">Experiment</p><h1>{html.escape(report.experiment)}</h1>'
-        f'<div class="tiles">{tiles}</div></header>\n'
-        f'<section class="verdict {tone}"><p class="word">{html.escape(word)}</p>'
-        f'<p class="sentence"><b>{html.escape(head)}:</b>{html.escape(rest)}</p>'
-        f"{f'<ul>{notes}</ul>' if notes else ''}</section>\n"
-    )
 
 
 def _metrics(report: Report, arm: str) -> str:
@@ -220,17 +173,17 @@ def _glossary(report: Report) -> str:
         ),
         f"New {report.unit}s": f"{report.unit}s who did nothing here in the two weeks before.",
     }
-    rows = "".join(f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>" for term, text in terms.items())
     once = "".join(
         f"<tr><td>{html.escape(one.title)}, {html.escape(one.arm)}</td><td>{percent(one.once.low)} to "
         f"{percent(one.once.high)}</td><td>{one.once.p:.3g}</td><td>{one.p:.3g}</td><td>{one.once.method}</td></tr>"
         for one in report.comparisons
         if one.once is not None
     )
-    return (
-        f"<section><h2>In plain words</h2><dl>{rows}</dl><details><summary>For statisticians</summary><p>{METHODS}</p>"
+    return in_plain_words(
+        terms,
+        METHODS,
         "<table><thead><tr><th></th><th>one look, 95 %</th><th>p, one look</th><th>p, always valid</th><th>by</th></tr>"
-        f"</thead><tbody>{once}</tbody></table></details></section>\n"
+        f"</thead><tbody>{once}</tbody></table>",
     )
 
 

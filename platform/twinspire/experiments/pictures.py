@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from twinspire.evaluation.figures import style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
+    from twinspire.experiments.moments import Array
+    from twinspire.experiments.preference import Preference
     from twinspire.experiments.report import Comparison, GuardLine, Report
 
 BETTER, WORSE, OPEN = "#00805E", "#C44601", "#6B7280"
@@ -25,7 +29,7 @@ def over_time(report: Report, arm: str) -> go.Figure:
     """Lift of each metric by look, with its always-valid interval."""
     found = [one for one in report.comparisons if one.arm == arm and one.curve]
     if not found:
-        return _styled(go.Figure(), 120)
+        return styled(go.Figure(), 120)
     columns = min(len(found), 2)
     rows = -(-len(found) // columns)
     figure = make_subplots(
@@ -33,32 +37,57 @@ def over_time(report: Report, arm: str) -> go.Figure:
         vertical_spacing=0.34 / rows,
     )  # fmt: skip
     for number, one in enumerate(found):
-        _band(figure, one, row=number // columns + 1, column=number % columns + 1)
+        place = {"row": number // columns + 1, "col": number % columns + 1}
+        band(figure, _curve(one), tone_of(one), place)
     figure.update_yaxes(ticksuffix=" %", gridcolor=GRID, zeroline=True, zerolinecolor=ZERO, zerolinewidth=1.5)
-    figure.update_xaxes(showgrid=False, tickformat="%-d %b" if report.step_seconds >= 86400 else "%H:%M")
+    figure.update_xaxes(showgrid=False, tickformat=ticks(report))
     _left_titles(figure)
-    return _styled(figure, 40 + 250 * rows)
+    return styled(figure, 40 + 250 * rows)
 
 
-def _band(figure: go.Figure, one: Comparison, *, row: int, column: int) -> None:
-    tone = tone_of(one)
-    times = [point.time for point in one.curve]
-    lift, low, high = (
-        np.array([getattr(point, name) for point in one.curve]) * 100 for name in ("lift", "low", "high")
-    )
-    place: dict[str, Any] = {"row": row, "col": column, "showlegend": False}
+def _curve(one: Comparison) -> Curve:
+    values = [(point.lift, point.low, point.high) for point in one.curve]
+    return Curve([point.time for point in one.curve], *np.array(values).T)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A share by look, and its interval."""
+
+    times: Sequence[datetime]
+    value: Array
+    low: Array
+    high: Array
+
+
+def band(
+    figure: go.Figure, curve: Curve, tone: str, place: dict[str, Any], *, centre: float = 0.0, sign: str = "+"
+) -> None:
+    """A line in a band; the axis reaches as far above `centre` as below."""
+    value, low, high = (100 * values for values in (curve.value, curve.low, curve.high))
+    place = {**place, "showlegend": False}
     edge: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
-    figure.add_scatter(x=times, y=high, **edge, **place)
-    figure.add_scatter(x=times, y=low, fill="tonexty", fillcolor=_pale(tone), **edge, **place)
+    figure.add_scatter(x=curve.times, y=high, **edge, **place)
+    figure.add_scatter(x=curve.times, y=low, fill="tonexty", fillcolor=_pale(tone), **edge, **place)
+    number = f"{sign}.1f"
     figure.add_scatter(
-        x=times, y=lift, mode="lines+markers", line={"color": tone, "width": 2.5}, marker={"size": 6},
+        x=curve.times, y=value, mode="lines+markers", line={"color": tone, "width": 2.5}, marker={"size": 6},
         customdata=np.stack([low, high], axis=-1),
-        hovertemplate="%{y:+.1f} % (between %{customdata[0]:+.1f} and %{customdata[1]:+.1f})<extra></extra>", **place,
+        hovertemplate=(
+            f"%{{y:{number}}} % (between %{{customdata[0]:{number}}} and %{{customdata[1]:{number}}})<extra></extra>"
+        ),
+        **place,
     )  # fmt: skip
     # The first days' intervals are wide; the picture shows where it ends, and cuts them.
     middle = len(low) // 3
-    reach = 1.25 * max(float(np.max(np.abs([low[middle:], high[middle:]]))), 0.1)
-    figure.update_yaxes(range=[-reach, reach], row=row, col=column)
+    reach = 1.25 * max(float(np.max(np.abs(np.append(low[middle:], high[middle:]) - 100 * centre))), 0.1)
+    at = {name: place[name] for name in ("row", "col") if name in place}
+    figure.update_yaxes(range=[100 * centre - reach, 100 * centre + reach], **at)
+
+
+def ticks(report: Report | Preference) -> str:
+    """How times are written below a picture."""
+    return "%-d %b" if report.step_seconds >= 86400 else "%H:%M"
 
 
 def slices(report: Report, arm: str) -> go.Figure:
@@ -72,7 +101,11 @@ def slices(report: Report, arm: str) -> go.Figure:
         everyone = next(one for one in report.comparisons if one.arm == arm and one.metric == metric)
         rows = [everyone, *(one for one in found if one.metric == metric)]
         for one in rows:
-            _whisker(figure, one, column, "everyone" if one is everyone else one.slice)
+            interval = None if one.lift is None else (one.lift, one.low or 0.0, one.high or 0.0)
+            whisker(
+                figure, "everyone" if one is everyone else one.slice, interval, tone_of(one), {"row": 1, "col": column},
+                clear=one.clear, units=sum(one.units),
+            )  # fmt: skip
         figure.add_vline(x=0, line_color=ZERO, line_width=1.5, row=1, col=column)
         ends = [abs(end) for one in rows for end in (one.low, one.high) if end is not None]
         reach = 110 * min(max(ends, default=0.1), 1.0)
@@ -80,29 +113,42 @@ def slices(report: Report, arm: str) -> go.Figure:
     figure.update_xaxes(ticksuffix=" %", gridcolor=GRID, zeroline=False, nticks=4, tickangle=0)
     figure.update_yaxes(categoryorder="array", categoryarray=["everyone", *names][::-1], gridcolor=GRID)
     _left_titles(figure)
-    return _styled(figure, 90 + 44 * (len(names) + 1))
+    return styled(figure, 90 + 44 * (len(names) + 1))
 
 
-def _whisker(figure: go.Figure, one: Comparison, column: int, name: str) -> None:
-    if one.lift is None or one.low is None or one.high is None:
+def whisker(
+    figure: go.Figure,
+    name: str,
+    interval: tuple[float, float, float] | None,
+    tone: str,
+    place: dict[str, Any],
+    *,
+    clear: bool,
+    units: int,
+    centre: float = 0.0,
+    sign: str = "+",
+) -> None:
+    """A row with a share and its interval, or with the words that there are too few."""
+    place = {**place, "showlegend": False}
+    if interval is None:
         figure.add_scatter(
-            x=[0], y=[name], mode="text", text=["too few"], textfont={"color": "#9AA1AB", "size": 11},
-            hoverinfo="skip", showlegend=False, row=1, col=column,
+            x=[100 * centre], y=[name], mode="text", text=["too few"], textfont={"color": "#9AA1AB", "size": 11},
+            hoverinfo="skip", **place,
         )  # fmt: skip
         return
-    tone = tone_of(one)
+    value, low, high = (100 * one for one in interval)
     figure.add_scatter(
-        x=[100 * one.lift], y=[name], mode="markers", marker={"color": tone, "size": 10 if one.clear else 8},
+        x=[value], y=[name], mode="markers", marker={"color": tone, "size": 10 if clear else 8},
         error_x={
-            "type": "data", "symmetric": False, "array": [100 * (one.high - one.lift)],
-            "arrayminus": [100 * (one.lift - one.low)], "color": tone, "thickness": 2 if one.clear else 1.2, "width": 0,
+            "type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low], "color": tone,
+            "thickness": 2 if clear else 1.2, "width": 0,
         },
-        customdata=[[100 * one.low, 100 * one.high, sum(one.units)]],
+        customdata=[[low, high, units]],
         hovertemplate=(
-            "%{x:+.1f} % (between %{customdata[0]:+.1f} and %{customdata[1]:+.1f})<br>%{customdata[2]:,} "
-            "units<extra>%{y}</extra>"
+            f"%{{x:{sign}.1f}} % (between %{{customdata[0]:{sign}.1f}} and %{{customdata[1]:{sign}.1f}})"
+            "<br>%{customdata[2]:,} units<extra>%{y}</extra>"
         ),
-        showlegend=False, row=1, col=column,
+        **place,
     )  # fmt: skip
 
 
@@ -125,8 +171,8 @@ def sample_ratio(report: Report) -> go.Figure:
             hovertemplate=f"{arm.name}: %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(ticksuffix=" %", gridcolor=GRID)
-    figure.update_xaxes(showgrid=False, tickformat="%-d %b" if report.step_seconds >= 86400 else "%H:%M")
-    return _styled(figure, 280)
+    figure.update_xaxes(showgrid=False, tickformat=ticks(report))
+    return styled(figure, 280)
 
 
 def guardrails(report: Report) -> go.Figure:
@@ -154,11 +200,9 @@ def guardrails(report: Report) -> go.Figure:
         )  # fmt: skip
         figure.update_yaxes(range=[0, 1.3 * top], row=1, col=column)
     figure.update_yaxes(ticksuffix=" %", gridcolor=GRID)
-    figure.update_xaxes(
-        showgrid=False, tickformat="%-d %b" if report.step_seconds >= 86400 else "%H:%M", nticks=4, tickangle=0
-    )
+    figure.update_xaxes(showgrid=False, tickformat=ticks(report), nticks=4, tickangle=0)
     _left_titles(figure)
-    return _styled(figure, 320)
+    return styled(figure, 320)
 
 
 def _title(report: Report, name: str) -> str:
@@ -184,7 +228,8 @@ def _left_titles(figure: go.Figure) -> None:
             note.update(font={"size": 13.5, "color": "#111827", "weight": 600})
 
 
-def _styled(figure: go.Figure, height: int) -> go.Figure:
+def styled(figure: go.Figure, height: int) -> go.Figure:
+    """The look of all pictures."""
     figure.update_layout(
         height=height, plot_bgcolor="white", paper_bgcolor="white", font=FONT, hovermode="closest",
         margin={"l": 10, "r": 16, "t": 36, "b": 10},

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def winning_bundle(experiment: Experiment, report: Report) -> tuple[str, str]:
     """Name and version or alias of the registered bundle of the arm that the report says to ship.
 
-    Errors: ExperimentError where the report does not say so, or the arm's bundle is not a registered one.
+    Errors: ExperimentError where the report does not say so, the arm's bundle is not a registered one, or it won with
+    other parameters than the control's, which go on when the experiment is stopped.
     """
     if report.verdict.kind != "ship":
         raise ExperimentError(f"nothing to promote: {report.verdict.sentence}")
@@ -27,6 +28,13 @@ def winning_bundle(experiment: Experiment, report: Report) -> tuple[str, str]:
         given = arm.bundle or "the server's default"
         raise ExperimentError(
             f"arm {arm.name} has {given}; only a bundle of the registry ({SCHEME}NAME@ALIAS) is promoted"
+        )
+    kept = experiment.control.parameters
+    others = [name for name, value in arm.parameters if value != getattr(kept, name)]
+    if others:
+        raise ExperimentError(
+            f"arm {arm.name} differs in {', '.join(others)} too, which its bundle does not bring along; "
+            "use `twinspire registry promote`"
         )
     name, at, version = arm.bundle.removeprefix(SCHEME).partition("@")
     if not at:

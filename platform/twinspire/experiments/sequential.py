@@ -48,3 +48,13 @@ def p_value(z: Array, time: Array) -> Array:
     """Always valid, two-sided: below alpha exactly where |z| is beyond `boundary`."""
     exponent = 0.5 * np.log1p(time) - z**2 * time / (2 * (1 + time))
     return np.asarray(np.exp(np.minimum(exponent, 0.0)))
+
+
+def growth_until_clear(z: float, time: float, alpha: float = ALPHA) -> float | None:
+    """How many times as much must be seen until the interval leaves out zero, if the estimate stays; None if not soon.
+
+    `z` is the estimate in standard errors, which grows with the root of what is seen.
+    """
+    growth = np.geomspace(1, 50, 500)
+    clear = np.abs(z) * np.sqrt(growth) > boundary(time * growth, alpha)
+    return float(growth[clear.argmax()]) if clear.any() else None

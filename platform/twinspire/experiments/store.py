@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,15 @@ import orjson
 import yaml
 
 from twinspire.errors import EnvironmentProblem, ExperimentError
-from twinspire.experiments.spec import Experiment, read_experiment
+from twinspire.experiments.assign import clashes
+from twinspire.experiments.folder import ExperimentFolder
+from twinspire.experiments.spec import read_experiment
 from twinspire.files import flush, replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from twinspire.experiments.spec import Experiment
 
 SUFFIXES = (".yaml", ".yml")
 DECISIONS = "decisions.jsonl"
@@ -48,8 +51,7 @@ def find(folder: Path, name: str) -> tuple[Path, Experiment]:
 def start(folder: Path, name: str, *, now: datetime | None = None) -> Experiment:
     """Set an experiment running; one without a start begins now.
 
-    Errors: ExperimentError where it runs already, has been stopped, is over, names metrics that are not known, or where
-    its layer has no room.
+    Errors: ExperimentError where it runs already, has been stopped, is over, or cannot run beside the folder's others.
     """
     path, experiment = find(folder, name)
     now = now or datetime.now(UTC)
@@ -61,7 +63,8 @@ def start(folder: Path, name: str, *, now: datetime | None = None) -> Experiment
         )
     if experiment.end is not None and experiment.end <= now:
         raise ExperimentError(f"{path.name}: end: {experiment.end:%Y-%m-%d %H:%M} is over")
-    _check_room(folder, path, experiment)
+    running = experiment.model_copy(update={"status": "running", "start": experiment.start or now})
+    _check_beside(folder, path, running)
     changes = {"status": "running"}
     if experiment.start is None:
         changes["start"] = f"{now:%Y-%m-%dT%H:%M:%SZ}"
@@ -70,14 +73,20 @@ def start(folder: Path, name: str, *, now: datetime | None = None) -> Experiment
     return find(folder, name)[1]
 
 
+def find_running(folder: Path, name: str) -> tuple[Path, Experiment]:
+    """As `find`. Errors: ExperimentError where it does not run, too."""
+    path, experiment = find(folder, name)
+    if experiment.status != "running":
+        raise ExperimentError(f"{path.name}: status: {name} is {experiment.status}, not running")
+    return path, experiment
+
+
 def stop(folder: Path, name: str, reason: str, *, now: datetime | None = None) -> Experiment:
     """Stop an experiment: everyone gets the control. Its events stay, and can be reported on.
 
     Errors: ExperimentError where it does not run.
     """
-    path, experiment = find(folder, name)
-    if experiment.status != "running":
-        raise ExperimentError(f"{path.name}: status: {name} is {experiment.status}, not running")
+    path, _ = find_running(folder, name)
     change(path, {"status": "stopped"})
     record(folder, name, "stop", reason=reason, now=now)
     return find(folder, name)[1]
@@ -134,22 +143,12 @@ def decisions(folder: Path, name: str) -> list[dict[str, Any]]:
     return [line for text in path.read_bytes().splitlines() if (line := orjson.loads(text))["experiment"] == name]
 
 
-def _check_room(folder: Path, path: Path, experiment: Experiment) -> None:
-    if experiment.layer is None:
-        return
-    taken = 0.0
-    for other_path in _files(folder):
-        if other_path == path:
-            continue
-        with suppress(ExperimentError):
-            other = read_experiment(other_path)
-            if other.layer == experiment.layer and other.status == "running":
-                taken += other.share
-    if taken + experiment.share > 1 + 1e-9:
-        raise ExperimentError(
-            f"{path.name}: share: {experiment.share:g} does not fit into layer {experiment.layer}, of which running "
-            f"experiments take {taken:g}; make it at most {max(1 - taken, 0):g}, or stop one"
-        )
+def _check_beside(folder: Path, path: Path, experiment: Experiment) -> None:
+    """Refuse what a server that follows the folder would refuse."""
+    others = [one for file, one in ExperimentFolder(folder).read({}).experiments.items() if file != path.name]
+    reason = clashes([*others, experiment]).get(len(others))
+    if reason is not None:
+        raise ExperimentError(f"{path.name}: {reason}")
 
 
 def _files(folder: Path) -> list[Path]:

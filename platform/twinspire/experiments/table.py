@@ -97,11 +97,19 @@ def render_preference(found: Preference) -> Group:
     table = _table(f"{found.experiment}: {found.searches:,} interleaved searches", [""], ["units"])
     for name, count in (*zip(found.arms, (found.first, found.second), strict=True), ("both alike", found.ties)):
         table.add_row(f"click more of {name}" if name in found.arms else name, f"{count:,}")
-    parts: list[RenderableType] = [Text(found.sentence, style="bold cyan"), Text(), table]
+    parts: list[RenderableType] = [
+        Text(found.verdict.sentence, style=f"bold {OF_KIND.get(found.verdict.kind, 'cyan')}"),
+        *(Text(f"  {note}", style="yellow") for note in found.verdict.notes),
+        Text(),
+        table,
+    ]
     if found.share is not None:
         span = f"{found.arms[1]} {found.share:.1%}, may truly be {found.low:.1%} to {found.high:.1%}"
         parts += [Text(), Text(f"{span}; p = {found.p:.2g} at every look", style="dim")]
-    return Group(*parts)
+    led = found.draft.led[1] / max(sum(found.draft.led), 1)
+    fair = "the draft is fair" if found.draft.trusted else "THE DRAFT IS NOT FAIR"
+    told = f"{fair}: {found.arms[1]} came first in {led:.2%} (planned 50.00%); p = {found.draft.p:.2g}"
+    return Group(*parts, Text(told, style="dim" if found.draft.trusted else "bold red"))
 
 
 def _days(days: float) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from twinspire.experiments.report import Verdict
 
 if TYPE_CHECKING:
+    from twinspire.experiments.preference import Preference
     from twinspire.experiments.report import Comparison, GuardLine, Report
 
 SOON_DAYS = 60  # a decision further away is no plan
@@ -58,19 +59,26 @@ def _waiting(report: Report, one: Comparison, days: float | None, notes: tuple[s
     assert one.low is not None
     assert one.high is not None
     span = f"anything from {percent(one.low)} to {percent(one.high)}"
-    ended = report.status == "stopped" or (report.end is not None and report.until >= report.end - timedelta(hours=1))
     so_far = f"{one.title.lower()} is {percent(one.lift)} with {one.arm}"
-    if ended:
+    if is_over(report):
         sentence = f"No winner: {so_far}, but what was seen fits {span}; keep the control unless {one.arm} is cheaper."
         return Verdict(kind="no_winner", arm=one.arm, sentence=sentence, notes=notes)
-    if days is not None and days <= SOON_DAYS:
-        when = f"if it stays so, decision in about {_days(days)}"
-        if report.end is not None and report.until + timedelta(days=days) > report.end:
-            when += f", after its end on {report.end:%-d %B}; let it run longer"
-    else:
-        when = "no decision is in sight at this size; let it run only if smaller differences matter"
-    sentence = f"Keep running: {so_far} so far, but the truth may be {span}; {when}."
+    sentence = f"Keep running: {so_far} so far, but the truth may be {span}; {when_decided(report, days)}."
     return Verdict(kind="keep_running", arm=one.arm, sentence=sentence, notes=notes, days_left=days)
+
+
+def is_over(report: Report | Preference) -> bool:
+    """Whether nothing more will come."""
+    return report.status == "stopped" or (report.end is not None and report.until >= report.end - timedelta(hours=1))
+
+
+def when_decided(report: Report | Preference, days: float | None) -> str:
+    """What waiting for `days` more is worth."""
+    if days is None or days > SOON_DAYS:
+        return "no decision is in sight at this size; let it run only if smaller differences matter"
+    late = report.end is not None and report.until + timedelta(days=days) > report.end
+    after = f", after its end on {report.end:%-d %B}; let it run longer" if late else ""
+    return f"if it stays so, decision in about {_days(days)}{after}"
 
 
 def _distrust(report: Report) -> str:
