@@ -1,6 +1,7 @@
 """From events to the report: planted truths, sums by another way, and what must not be trusted."""
 
 import re
+import shutil
 from datetime import timedelta
 
 import numpy as np
@@ -150,3 +151,16 @@ def test_a_baseline_for_the_planner(alike):
     assert known.deviation == pytest.approx(np.sqrt((1 - known.value) / known.value), rel=1e-2)
     with pytest.raises(ConfigError, match="--metric love: known are"):
         baseline_of(alike, declare(), "love")
+
+
+def test_a_bundle_that_was_replaced_meanwhile_is_told(alike, tmp_path):
+    folder = tmp_path / "events"
+    shutil.copytree(alike, folder)
+    assert not analyse(folder, declare()).verdict.notes
+    last = max((folder / "exposures").iterdir())
+    swapped = pl.when(pl.col("arm") == "treatment").then(pl.lit("2")).otherwise("model_version")
+    pl.read_parquet(last).with_columns(swapped.alias("model_version")).write_parquet(last)
+    found = analyse(folder, declare())
+    assert found.versions == {"control": ("1",), "treatment": ("1", "2")}
+    (note,) = found.verdict.notes
+    assert note.startswith("treatment was answered by 2 versions of its bundle, 2 last")

@@ -1,6 +1,7 @@
 """The end of an experiment against a real registry: the winner passes its gates and is champion, or nothing changes."""
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,7 @@ from edited import edit_manifest
 from safetensors.torch import load_file, save_file
 
 from twinspire import registry
-from twinspire.bundle import Bundle
+from twinspire.bundle import Bundle, Manifest
 from twinspire.bundle.canaries import write_canaries
 from twinspire.bundle.manifest import checksums
 from twinspire.cli import main
@@ -31,13 +32,11 @@ status: running  # set by twinspire
 """
 
 
-@pytest.fixture(scope="module")
-def events(tmp_path_factory):
+def write_traffic(folder, *bundles):
     """Shoppers of `new` buy nearly twice as much."""
-    folder = tmp_path_factory.mktemp("events")
+    versions = tuple(Manifest.read(bundle).version for bundle in bundles)
     traffic = Traffic(units=3000, days=3, days_before=0, visits_a_day=0.5, arms=("old", "new"), lift=0.9, buy=0.15)
-    write_events(folder, "new-vs-old", START, traffic)
-    return folder
+    write_events(folder, "new-vs-old", START, replace(traffic, versions=versions))
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +54,11 @@ def lost_week(plain_week):
 
 
 @pytest.fixture
-def stop(store, tmp_path, events, tiny_dataset, monkeypatch, capsys):
+def stop(store, tmp_path, tiny_dataset, monkeypatch, capsys):
     """`stop --promote`: its exit code and what it says."""
 
-    def run(champion, challenger):
+    def run(champion, challenger, ran=None):
+        write_traffic(tmp_path / "events", champion, ran or challenger)
         registry.register(champion, "shop", alias="champion")
         registry.register(challenger, "shop", alias="challenger")
         folder = tmp_path / "experiments"
@@ -67,7 +67,7 @@ def stop(store, tmp_path, events, tiny_dataset, monkeypatch, capsys):
         return again(folder)
 
     def again(folder):
-        options = {"--experiments": folder, "--events": events, "--data": tiny_dataset}
+        options = {"--experiments": folder, "--events": tmp_path / "events", "--data": tiny_dataset}
         given = [str(word) for option in options.items() for word in option]
         monkeypatch.setattr("sys.argv", ["twinspire", "experiment", "stop", "new-vs-old", "--promote", *given])
         capsys.readouterr()
@@ -109,3 +109,18 @@ def test_a_gate_that_refuses_leaves_everything_as_it_was(stop, lost_week, hybrid
     assert registry.show("shop/2").version.tags["decision"] == "refused"
     assert read_experiment(folder / "new-vs-old.yaml").status == "running"
     assert experiments.decisions(folder, "new-vs-old") == []
+
+
+def test_a_bundle_that_no_shopper_has_seen_is_not_promoted(stop, lost_week, hybrid_week, tmp_path):
+    """The alias was moved while the experiment ran, and the server had not followed yet."""
+    shutil.copytree(hybrid_week, tmp_path / "newer")
+    edit_manifest(tmp_path / "newer", version="newer")
+    code, said, folder = stop(lost_week, tmp_path / "newer", ran=hybrid_week)
+    assert code == 2
+    ran = Manifest.read(hybrid_week).version
+    assert said == (
+        f"arm new was answered by bundle {ran}, but models:/shop@challenger is bundle newer now (models:/shop/2); "
+        "promote the version that ran, by `twinspire registry promote`"
+    )
+    assert there() == {"champion": 1, "challenger": 2}
+    assert read_experiment(folder / "new-vs-old.yaml").status == "running"

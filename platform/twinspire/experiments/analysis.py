@@ -80,6 +80,7 @@ def analyse(folder: Path, experiment: Experiment, *, until: datetime | None = No
         searches=events.searches,
         units=len(events.units),
         mixed=events.units.mixed,
+        versions=events.versions,
         verdict=Verdict(kind="too_early", arm=None, sentence=""),
         ratio=sample_ratio(events),
         comparisons=tuple(analysis.everyone()),

@@ -118,6 +118,20 @@ class Events:
         return looks_between(self.since, self.last, self.step, self._until)
 
     @cached_property
+    def versions(self) -> dict[str, tuple[str, ...]]:
+        """By arm, the versions of bundles that answered it, in the order in which they came."""
+        found = (
+            self.exposures.filter(pl.col("model_version").is_not_null())
+            .group_by("arm", "model_version")
+            .agg(pl.col("timestamp").min())
+            .collect(engine="streaming")
+            .sort("timestamp", "model_version")
+            .group_by("arm", maintain_order=True)
+            .agg("model_version")
+        )
+        return {arm: tuple(versions) for arm, versions in found.iter_rows()}
+
+    @cached_property
     def units(self) -> Units:
         """Every unit of one arm only, and how many had several."""
         keyed = self.exposures.select(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from twinspire.experiments.spec import Experiment
 
 
-def winning_bundle(experiment: Experiment, report: Report) -> tuple[str, str]:
-    """Name and version or alias of the registered bundle of the arm that the report says to ship.
+def winning_bundle(experiment: Experiment, report: Report) -> str:
+    """The registered bundle of the arm that the report says to ship, as the arm has it: `models:/NAME@ALIAS`, say.
 
     Errors: ExperimentError where the report does not say so, the arm's bundle is not a registered one, or it won with
     other parameters than the control's, which go on when the experiment is stopped.
@@ -36,16 +36,21 @@ def winning_bundle(experiment: Experiment, report: Report) -> tuple[str, str]:
             f"arm {arm.name} differs in {', '.join(others)} too, which its bundle does not bring along; "
             "use `twinspire registry promote`"
         )
-    name, at, version = arm.bundle.removeprefix(SCHEME).partition("@")
-    if not at:
-        name, _, version = name.partition("/")
-    return name, version
+    return arm.bundle
 
 
 def promote(experiment: Experiment, report: Report, data: Path) -> str:
     """Judge the winner by the registry's gates on `data`; where all pass it becomes the champion. Gives its URI.
 
-    Errors: ExperimentError of `winning_bundle`; RegistryError with the reasons where a gate refuses.
+    Errors: ExperimentError of `winning_bundle`, and where the alias names another bundle than the one that answered
+    last; RegistryError with the reasons where a gate refuses.
     """
-    name, version = winning_bundle(experiment, report)
-    return registry.promote(registry.judge(name, version, data)).uri
+    address = winning_bundle(experiment, report)
+    named = registry.show(address).version
+    bundle, answered = named.tags.get("bundle_version"), report.versions.get(report.verdict.arm or "", ())
+    if answered and bundle != answered[-1]:
+        raise ExperimentError(
+            f"arm {report.verdict.arm} was answered by bundle {answered[-1]}, but {address} is bundle {bundle} now "
+            f"({named.uri}); promote the version that ran, by `twinspire registry promote`"
+        )
+    return registry.promote(registry.judge(named.name, named.version, data)).uri

@@ -121,6 +121,7 @@ class Report(_Part):
     searches: int
     units: int
     mixed: int
+    versions: dict[str, tuple[str, ...]] = {}  # of the bundles that answered each arm, in the order they came in
     verdict: Verdict
     ratio: SampleRatio
     comparisons: tuple[Comparison, ...]

@@ -106,6 +106,12 @@ def _notes(report: Report) -> tuple[str, ...]:
             f"{report.mixed:,} {report.unit}s ({report.mixed / everyone:.1%}) were shown more than one arm and are "
             "left out: weights or arms were changed while the experiment ran."
         )
+    notes += [
+        f"{arm} was answered by {len(versions)} versions of its bundle, {versions[-1]} last: what is compared changed "
+        "while the experiment ran."
+        for arm, versions in report.versions.items()
+        if len(versions) > 1
+    ]
     if report.end is None and report.until - report.since < timedelta(days=1):
         notes.append("No end is declared, so two weeks are planned and ranges are wide until then: declare an end.")
     notes += [

@@ -45,6 +45,7 @@ class Traffic:
     took_ms: float = 8.0
     lost: float = 0.0  # share of the treatments' units that are never recorded
     treatment_error: float | None = None  # of the treatments, where it differs
+    versions: tuple[str, ...] = ()  # of each arm's bundle; none: all have one
     seed: int = 0
 
 
@@ -165,6 +166,7 @@ def _exposures(
             "unit": searches.unit,
             "query": searches.query,
             "arm": pl.Series(list(traffic.arms)).gather(arm),
+            "model_version": pl.Series(traffic.versions or ("1",) * len(traffic.arms)).gather(arm),
             "results": np.where(generator.random(count) < traffic.empty, 0, 100).astype(np.int32),
             "took_ms": (traffic.took_ms * generator.lognormal(0, 0.4, count)).astype(np.float32),
             "status": status.astype(np.int32),
@@ -182,7 +184,7 @@ def _exposures(
         "results",
         "took_ms",
         "status",
-        pl.lit("1").alias("model_version"),
+        "model_version",
         pl.lit(value=False).alias("override"),
     )
 
