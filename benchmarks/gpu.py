@@ -71,7 +71,7 @@ def kinds(device: torch.device) -> list[str]:
 def built(kind: str, vectors: Floats, device: torch.device) -> tuple[Any, str]:
     """An index of all vectors on the device, and its factory string."""
     count, dim = vectors.shape
-    factory = CAGRA if kind == CAGRA else at_size(f"IVF{{lists}},PQ{gpu.code_bytes(dim)}", count)
+    factory = CAGRA if kind == CAGRA else at_size(f"IVF{{lists}},PQ{gpu.code_bytes(dim)}", count, "cuda")
     index = trained(new_index(factory, dim, device.type), vectors)
     for first in range(index.ntotal, count, BLOCK_ROWS):
         index.add(vectors[first : first + BLOCK_ROWS])

@@ -12,7 +12,7 @@ from twinspire.index.tune import one_thread
 
 def test_kinds_that_can_be_built_on_a_cpu_are_measured(monkeypatch):
     monkeypatch.setattr(gpu, "ALONE", 20)
-    monkeypatch.setattr(gpu, "at_size", lambda family, items: "IVF16,PQ8np")
+    monkeypatch.setattr(gpu, "at_size", lambda family, items, device: "IVF16,PQ8np")
     vectors, queries = gpu.drawn(4000, 60, 16)
     cpu = torch.device("cpu")
     assert gpu.kinds(cpu) == ["IVF-PQ", gpu.WHOLE]

@@ -128,7 +128,8 @@ def test_an_index_is_as_it_was_after_saving(clustered: tuple[np.ndarray, np.ndar
 def test_a_graph_is_a_candidate_only_where_it_can_be_built_in_time() -> None:
     assert "HNSW32,PQ32x4" in families(64, 1_000_000, "cpu")
     assert not any("HNSW" in family for family in families(64, 15_000_000, "cpu"))
-    assert at_size("IVF{lists},SQ8", 15_000_000) == "IVF16384,SQ8"
+    assert at_size("IVF{lists},SQ8", 15_000_000) == "IVF16384_HNSW32,SQ8"
+    assert at_size("IVF{lists},PQ32", 15_000_000, "cuda") == "IVF16384,PQ32"
     for family in (*families(64, 1000, "cpu"), *families(7, 1000, "cpu")):
         check_factory(64 if family in families(64, 1000, "cpu") else 7, IndexConfig(factory=at_size(family, 1000)))
 
@@ -267,13 +268,15 @@ def test_a_killed_build_goes_on_and_measures_the_same(
     assert len({one.factory for one in spec.curve}) == 4
 
 
-def test_many_lists_are_filled_through_a_graph_and_found_without(
+def test_many_lists_are_filled_and_found_through_a_graph(
     clustered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors, queries = clustered
     monkeypatch.setattr("twinspire.index.families.MANY_CENTRES", 64)
-    index, spec = built(vectors, queries, factory="IVF64,PQ32x4fsr", recall_target=0.9)
-    assert isinstance(faiss.downcast_index(index.index.quantizer), faiss.IndexFlat)
+    factory = at_size("IVF{lists},PQ32x4fsr", 256)
+    assert factory == "IVF64_HNSW32,PQ32x4fsr"
+    index, spec = built(vectors, queries, factory=factory, recall_target=0.9)
+    assert isinstance(faiss.downcast_index(index.index.quantizer), faiss.IndexHNSW)
     assert index.size == len(vectors)
     assert spec.recall_at_100 >= 0.9
 

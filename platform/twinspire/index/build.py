@@ -25,7 +25,6 @@ from twinspire.index.families import (
     at_size,
     choose_family,
     codes_of_all,
-    near_centres,
     new_index,
     reason,
     sampled,
@@ -171,7 +170,7 @@ def _choose(
         return state["factory"], [Measured.model_validate(one) for one in state["curve"]]
     with _stage(seconds, "choose the kind of index"):
         family, curve = choose_family(vectors, queries, config)
-    factory = at_size(family, len(vectors))
+    factory = at_size(family, len(vectors), config.device)
     with replacing(kept) as path:
         path.write_text(json.dumps({"factory": factory, "curve": [one.model_dump() for one in curve]}))
     return factory, curve
@@ -183,7 +182,7 @@ def _filled(factory: str, vectors: NDArray[np.float32], config: IndexConfig, wor
         return faiss.read_index(str(work / FILLED))
     index = _trained(factory, vectors, config, work, seconds)
     if index.ntotal < len(vectors):
-        with _stage(seconds, "fill the index", len(vectors)) as done, near_centres(index):
+        with _stage(seconds, "fill the index", len(vectors)) as done:
             for first in range(0, len(vectors), BLOCK_ROWS):
                 block = np.ascontiguousarray(vectors[first : first + BLOCK_ROWS], np.float32)
                 index.add(block)

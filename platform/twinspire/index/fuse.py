@@ -48,7 +48,7 @@ class RetrievalConfig(BaseModel):
 
     lexical: Literal["auto"] | Weight = Field("auto", description="weight of the words in common; 0: vectors alone")
     lexical_default: float = Field(0.7, ge=0, description="auto where nothing can be measured")
-    lexical_taught: float = Field(0.1, ge=0, description="the same, of a model that had a teacher")
+    lexical_taught: float = Field(0.05, ge=0, description="the same, of a model that had a teacher")
     memory: Literal["auto"] | Weight = Field("auto", description="weight of earlier clicks for the same query; 0: none")
     half_life_days: Literal["auto"] | Days = Field("auto", description="a remembered click this old weighs half")
     trend: Literal["auto"] | Weight = Field("auto", description="weight of an item's clicks of late; 0: none")
