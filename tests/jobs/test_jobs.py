@@ -140,8 +140,8 @@ def test_ctrl_c_stops_the_job(head, tiny_dataset, tmp_path):
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        wait_for(lambda: RUN.search((tmp_path / "log.txt").read_text()))
-        wait_for(lambda: any(checkpoints.glob("[0-9]*")))
+        wait_for(lambda: RUN.search((tmp_path / "log.txt").read_text()), WITHIN_S)
+        wait_for(lambda: any(checkpoints.glob("[0-9]*")), WITHIN_S)
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 130
     told = (tmp_path / "log.txt").read_text()
