@@ -196,7 +196,7 @@ def test_the_trends_of_a_whole_log_have_its_validation_too(planted: Callable[...
     assert (rising[[0, *range(3, ITEMS)]] == 0).all()
 
 
-@pytest.mark.parametrize(("taught", "lexical"), [(False, 0.7), (True, 0.1)])
+@pytest.mark.parametrize(("taught", "lexical"), [(False, 0.7), (True, 0.05)])
 def test_too_few_cases_choose_nothing(planted: Callable[..., Planted], taught: bool, lexical: float) -> None:
     found = planted(repeating()[:198]).measure(Blind(), taught=taught, candidates=17)
     assert found == Fusion(lexical=lexical, memory=0, candidates=17, measured="nothing")
