@@ -201,20 +201,17 @@ class Service:
         return before
 
     def warm_up(self, version: Version) -> None:
-        """Run every shape of batch once, so that no caller pays for compilation or page faults.
-
-        With a title's words, or the part of the search that compares words would not run.
-        """
-        text = f"warm up {version.bundle.items['title'][0]}"
+        """Run every trial and every shape of batch once, so that no caller pays for compilation or page faults."""
+        trials = version.bundle.trials()
+        for query in trials:
+            found = version.bundle.nearest(version.bundle.ask([query]), 10)
+            explain(version.bundle, query, found.items[0], found.scores[0], found.heads[0])
         shoppers = [None, *version.samples[:8]]
         for size in (1, 2, 8, self._max_batch):
-            queries = [Query(text, shoppers[i % len(shoppers)]) for i in range(size)]
+            queries = [Query(trials[i % len(trials)].text, shoppers[i % len(shoppers)]) for i in range(size)]
             for k in (10, 100):
                 found = version.bundle.nearest(version.bundle.ask(queries), k)
                 version.encoder.encode(found.items, found.scores)
-        query = Query(text)
-        found = version.bundle.nearest(version.bundle.ask([query]), 10)
-        explain(version.bundle, query, found.items[0], found.scores[0], found.heads[0])
 
     def close(self) -> None:
         """Answer what waits and stop the threads."""

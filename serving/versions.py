@@ -65,6 +65,10 @@ class Retriever(Protocol):
         """Sample shoppers."""
         ...
 
+    def trials(self) -> list[Query]:
+        """Queries that between them run all of the code that a search can come to."""
+        ...
+
     def varied(self, variation: Variation) -> Retriever:
         """The same, ranking otherwise. Errors: BundleError where it cannot."""
         ...

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from serving.endpoints import application
 from serving.service import Service
 from twinspire.features.ids import ItemIds, ItemRows
-from twinspire.features.query import Event, Shopper
+from twinspire.features.query import Event, Query, Shopper
 from twinspire.index.filters import FilterIndex
 from twinspire.index.hybrid import Asked
 
@@ -72,6 +72,9 @@ class SmallRetriever:
         return [
             Asked(vector[None], [], NOTHING, NOTHING, some) for vector, some in zip(embed(texts), within, strict=True)
         ]
+
+    def trials(self):
+        return [Query("red shoes"), *(Query("red shoes", None, one) for one in self.filters.examples())]
 
     def nearest(self, asked, k):
         vectors = np.stack([one.vectors for one in asked])

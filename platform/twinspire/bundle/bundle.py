@@ -218,6 +218,13 @@ class Bundle:
             for row in chosen.iter_rows(named=True)
         ]
 
+    def trials(self) -> list[Query]:
+        """Queries that between them run all of the code that a search can come to, to be asked before the first caller
+        does: of a title's words, new and with earlier clicks, and by each column of the filters."""
+        texts = [f"warm up {self.items['title'][0]}", *(self.index.memory.queries.head(1) if self.index.memory else ())]
+        filters = (None, *self.index.filters.examples())
+        return [Query(text, None, one) for one in filters for text in texts]
+
     def event(self, item: int, kind: int, time: int) -> Event:
         """One of the Events as a caller would send it."""
         return past_event(self.item_ids[item], kind, time)

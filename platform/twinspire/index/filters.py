@@ -23,7 +23,7 @@ from twinspire.features.store import file_name
 from twinspire.ragged import load_array
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,6 +38,7 @@ BELOW = " > "  # between the levels of a category
 LAST = "\U0010ffff"  # sorts after every text
 SAMPLED = 1024  # rows on which the share of several conditions together is estimated
 KEPT = 64  # selections that are kept for the next request with the same filters
+MANY = 1000  # values of an example
 
 Kind = Literal["text", "number"]
 
@@ -273,6 +274,22 @@ class FilterIndex:
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return selection
+
+    def examples(self) -> Iterator[dict[str, Condition]]:
+        """Of each column a filter by its rarest value, by its commonest and by many of its values; and by the commonest
+        of all columns."""
+        commonest: dict[str, Condition] = {}
+        for name, column in self.columns.items():
+            counts = np.diff(column.starts)
+            if not len(counts):
+                continue
+            commonest[name] = column.values[int(counts.argmax())]
+            yield {name: commonest[name]}
+            yield {name: column.values[int(counts.argmin())]}
+            half = len(counts) // 2
+            many = column.values[half : half + MANY]
+            yield {name: {"min": float(many[0])} if column.kind == "number" else list(many)}
+        yield commonest
 
     def _test(self, name: str, condition: Condition) -> Test:
         column = self.columns.get(name)
