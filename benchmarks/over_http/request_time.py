@@ -58,6 +58,7 @@ HTTP, SERVE, PROXY, CLIENT, OTHERS = (
     "client",
     "Ray's others",
 )
+AROUND = {HTTP: "#6B6B6B", CLIENT: "#C4C4C4", PROXY: "#A8A8A8", SERVE: "#7F7F7F", OTHERS: "#4D4D4D"}
 
 
 class Stages:
@@ -210,8 +211,9 @@ def draw(alone: dict[str, float], loaded: dict[str, float], path: Path) -> Path:
     """Two bars, each from the first stage to the last."""
     figure = style.new_figure(3.4)
     axes_of = figure.subplots(2, 1)
-    names = list(dict.fromkeys([*alone, *loaded]))
-    colours = [style.colour(at % len(style.COLOURS)) for at in range(len(names))]
+    # Stages of ours in colours, in both bars the same; what is around them in greys.
+    colour = {name: style.colour(at) for at, name in enumerate(STAGES)} | AROUND
+    names = [name for name in colour if name in alone or name in loaded]
     for axes, parts, title in (
         (axes_of[0], alone, "one at a time: wall time"),
         (axes_of[1], loaded, "32 at a time: processor time of one request, all processes"),
@@ -219,7 +221,7 @@ def draw(alone: dict[str, float], loaded: dict[str, float], path: Path) -> Path:
         start = 0.0
         total = sum(parts.values())
         for name, value in parts.items():
-            axes.barh(0, value, left=start, color=colours[names.index(name)], edgecolor="white", linewidth=1)
+            axes.barh(0, value, left=start, color=colour[name], edgecolor="white", linewidth=1)
             if value > 0.045 * total:
                 axes.text(
                     start + value / 2, 0, f"{value:,.0f}", ha="center", va="center", fontsize=style.FONT - 1,
@@ -232,7 +234,7 @@ def draw(alone: dict[str, float], loaded: dict[str, float], path: Path) -> Path:
         axes.tick_params(labelsize=style.FONT - 1, colors="#555555")
         axes.spines[["top", "right", "left"]].set_visible(False)
     axes_of[1].set_xlabel("microseconds", fontsize=style.FONT)
-    handles = [axes_of[0].barh([0], [0], color=colour) for colour in colours]
+    handles = [axes_of[0].barh([0], [0], color=colour[name]) for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=style.FONT - 0.5)
     longest = max(loaded, key=lambda name: loaded[name])
     style.heading(
