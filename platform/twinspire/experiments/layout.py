@@ -11,11 +11,10 @@ if TYPE_CHECKING:
 
     import plotly.graph_objects as go
 
-    from twinspire.experiments.preference import Preference
-    from twinspire.experiments.report import Report
+    from twinspire.experiments.report import Facts
 
 
-def document(report: Report | Preference, tone: str, word: str, body: Iterable[str]) -> str:
+def document(report: Facts, tone: str, word: str, body: Iterable[str]) -> str:
     """A page that needs no network; what to do comes first. `tone` is good, bad or wait, `word` the verdict's."""
     style = resources.files("twinspire.experiments").joinpath("page.css").read_text(encoding="utf-8")
     return "".join(
@@ -31,7 +30,7 @@ def document(report: Report | Preference, tone: str, word: str, body: Iterable[s
     )
 
 
-def _header(report: Report | Preference, tone: str, word: str) -> str:
+def _header(report: Facts, tone: str, word: str) -> str:
     head, _, rest = report.verdict.sentence.partition(":")
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in report.verdict.notes)
     until = f"{report.until:%-d %B %Y}"

@@ -20,7 +20,7 @@ from statsmodels.stats.multitest import multipletests
 from twinspire.errors import DatasetError
 from twinspire.experiments import sequential
 from twinspire.experiments.events import HEAD, TAIL, TORSO, common_queries, looks_between, query_key, step_of
-from twinspire.experiments.report import Verdict
+from twinspire.experiments.report import Facts, Verdict
 from twinspire.experiments.verdict import is_over, when_decided
 
 if TYPE_CHECKING:
@@ -88,24 +88,14 @@ class Draft(_Part):
         return self.p >= UNFAIR
 
 
-class Preference(Shares):
+class Preference(Facts, Shares):
     """Everything that one interleaved experiment's events say; `p_once` is the binomial test's, for one look."""
 
-    experiment: str
     arms: tuple[str, str]
-    unit: str
-    status: str
-    since: datetime
-    until: datetime
-    end: datetime | None
-    step_seconds: float
-    searches: int
-    units: int
     p_once: float | None = None
     curve: tuple[Look, ...]
     slices: tuple[Slice, ...]
     draft: Draft
-    verdict: Verdict
 
 
 def preference(folder: Path, experiment: Experiment, *, until: datetime | None = None) -> Preference:

@@ -107,22 +107,27 @@ class Verdict(_Part):
         return self.kind in ("stop", "distrust", "guardrail")
 
 
-class Report(_Part):
-    """Everything that one experiment's events say."""
+class Facts(_Part):
+    """Which experiment it is, what was seen of it, and what to do: the same of every kind of experiment."""
 
     experiment: str
     unit: str
     status: str
-    primary: str
     since: datetime
     until: datetime
     end: datetime | None
     step_seconds: float
     searches: int
     units: int
+    verdict: Verdict
+
+
+class Report(Facts):
+    """Everything that one experiment's events say."""
+
+    primary: str
     mixed: int
     versions: dict[str, tuple[str, ...]] = {}  # of the bundles that answered each arm, in the order they came in
-    verdict: Verdict
     ratio: SampleRatio
     comparisons: tuple[Comparison, ...]
     slices: tuple[Comparison, ...]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from twinspire.experiments.report import Verdict
 
 if TYPE_CHECKING:
-    from twinspire.experiments.preference import Preference
-    from twinspire.experiments.report import Comparison, GuardLine, Report
+    from twinspire.experiments.report import Comparison, Facts, GuardLine, Report
 
 SOON_DAYS = 60  # a decision further away is no plan
 WEEK = timedelta(days=7)
@@ -67,12 +66,12 @@ def _waiting(report: Report, one: Comparison, days: float | None, notes: tuple[s
     return Verdict(kind="keep_running", arm=one.arm, sentence=sentence, notes=notes, days_left=days)
 
 
-def is_over(report: Report | Preference) -> bool:
+def is_over(report: Facts) -> bool:
     """Whether nothing more will come."""
     return report.status == "stopped" or (report.end is not None and report.until >= report.end - timedelta(hours=1))
 
 
-def when_decided(report: Report | Preference, days: float | None) -> str:
+def when_decided(report: Facts, days: float | None) -> str:
     """What waiting for `days` more is worth."""
     if days is None or days > SOON_DAYS:
         return "no decision is in sight at this size; let it run only if smaller differences matter"
