@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from twinspire.experiments.moments import Array
-    from twinspire.experiments.preference import Preference
-    from twinspire.experiments.report import Comparison, GuardLine, Report
+    from twinspire.experiments.report import Comparison, Facts, GuardLine, Report
 
 BETTER, WORSE, OPEN = "#00805E", "#C44601", "#6B7280"
 GRID, ZERO = "#EEF0F3", "#9AA1AB"
@@ -85,7 +84,7 @@ def band(
     figure.update_yaxes(range=[100 * centre - reach, 100 * centre + reach], **at)
 
 
-def ticks(report: Report | Preference) -> str:
+def ticks(report: Facts) -> str:
     """How times are written below a picture."""
     return "%-d %b" if report.step_seconds >= 86400 else "%H:%M"
 

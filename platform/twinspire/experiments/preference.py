@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from twinspire.errors import DatasetError
 from twinspire.experiments import sequential
 from twinspire.experiments.events import HEAD, TAIL, TORSO, common_queries, looks_between, query_key, step_of
-from twinspire.experiments.report import Facts, Verdict
+from twinspire.experiments.report import Facts, Part, Verdict
 from twinspire.experiments.verdict import is_over, when_decided
 
 if TYPE_CHECKING:
@@ -35,11 +34,7 @@ CREDITED = ("click", "cart", "purchase")
 SLICES = {"head queries": HEAD, "torso queries": TORSO, "long-tail queries": TAIL}
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Shares(_Part):
+class Shares(Part):
     """How many units prefer each arm. `share` is the second arm's among those that prefer one; 0.5 is no preference.
 
     `low`, `high` and `p` hold at every look. All are None where too few units prefer one.
@@ -76,7 +71,7 @@ class Slice(Shares):
     name: str
 
 
-class Draft(_Part):
+class Draft(Part):
     """Whether the coin that says who drafts first is fair: in how many answers each arm led."""
 
     led: tuple[int, int]

@@ -8,11 +8,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Part of a report: cannot be changed, holds nothing that is not declared."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Point(_Part):
+class Point(Part):
     """A lift as it was known at one look, with its always-valid interval."""
 
     time: datetime
@@ -21,7 +23,7 @@ class Point(_Part):
     high: float
 
 
-class Once(_Part):
+class Once(Part):
     """Interval and p-value for one look at a time fixed in advance."""
 
     low: float
@@ -30,7 +32,7 @@ class Once(_Part):
     method: Literal["delta", "bootstrap"]
 
 
-class Comparison(_Part):
+class Comparison(Part):
     """One treatment against the control in one metric and slice. Lifts are shares: 0.02 is +2 %.
 
     `low`, `high` and `p` hold at every look and are corrected for the number of comparisons of their kind. All are None
@@ -55,7 +57,7 @@ class Comparison(_Part):
     curve: tuple[Point, ...] = ()
 
 
-class ArmCount(_Part):
+class ArmCount(Part):
     """One arm: its share of the units, as planned and as found."""
 
     name: str
@@ -64,7 +66,7 @@ class ArmCount(_Part):
     observed: float
 
 
-class SampleRatio(_Part):
+class SampleRatio(Part):
     """Whether the arms got the shares that their weights promise; `curve` is the last arm's share at each look."""
 
     p: float
@@ -74,7 +76,7 @@ class SampleRatio(_Part):
     shares: dict[str, tuple[float, ...]] = {}
 
 
-class GuardLine(_Part):
+class GuardLine(Part):
     """One arm and one limit. Shares are of searches; `limit_text` is the limit as it was declared."""
 
     arm: str
@@ -92,7 +94,7 @@ class GuardLine(_Part):
     by_step: tuple[float | None, ...] = ()
 
 
-class Verdict(_Part):
+class Verdict(Part):
     """What to do, and why, in one sentence."""
 
     kind: Literal["ship", "weigh", "stop", "distrust", "guardrail", "keep_running", "no_winner", "too_early"]
@@ -107,7 +109,7 @@ class Verdict(_Part):
         return self.kind in ("stop", "distrust", "guardrail")
 
 
-class Facts(_Part):
+class Facts(Part):
     """Which experiment it is, what was seen of it, and what to do: the same of every kind of experiment."""
 
     experiment: str
