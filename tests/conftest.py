@@ -1,6 +1,8 @@
 """Settings of all tests."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     import rich_shop
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads only wait for each other
+
+# Who ends the tests from outside ends what they started too: fixtures unwind, as at Ctrl-C.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # A first call compiles or loads a kernel, so the time of one example says nothing. `make test-slow` takes many.
 settings.register_profile("many", deadline=None, max_examples=300)

@@ -34,6 +34,14 @@ class MlflowServer:
             )
 
     def __enter__(self) -> "MlflowServer":
+        try:
+            self._wait()
+        except BaseException:  # who is interrupted here never comes to __exit__
+            self.kill()
+            raise
+        return self
+
+    def _wait(self) -> None:
         for _ in range(1200):
             assert self.process.poll() is None, self.log.read_text()
             try:
@@ -41,8 +49,7 @@ class MlflowServer:
             except OSError:
                 time.sleep(0.1)
             else:
-                return self
-        self.kill()
+                return
         raise AssertionError(self.log.read_text())
 
     def __exit__(self, *_: object) -> None:
