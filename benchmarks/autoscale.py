@@ -98,6 +98,13 @@ def by_second(parts: Sequence[tuple[float, dict[str, np.ndarray]]]) -> dict[str,
     return rows
 
 
+def failures(parts: Sequence[tuple[float, dict[str, np.ndarray]]]) -> dict[str, int]:
+    """How many requests failed, by what came back: a status, or 0 where the connection ended."""
+    status = np.concatenate([part["status"] for _, part in parts])
+    kinds, counts = np.unique(status[~np.isin(status, (200, 429, 503))], return_counts=True)
+    return {str(kind): int(count) for kind, count in zip(kinds, counts, strict=True)}
+
+
 def draw(seconds: dict[str, list[Any]], replicas: list[tuple[float, int]], path: Path) -> Path:
     """Three panels over time: rates, the 99th percentile, replicas."""
     figure = style.new_figure(5.2)
@@ -183,7 +190,8 @@ def main(workdir: Path, items: int) -> None:
     seconds = by_second(parts)
     figures = {
         "items": items, "one replica carries, searches a second": round(carries), "upscale delay s": UPSCALE_S,
-        "downscale delay s": DOWNSCALE_S, **summary(seconds, seen), "seconds": seconds, "replicas": seen,
+        "downscale delay s": DOWNSCALE_S, **summary(seconds, seen),
+        "failed by status": failures(parts), "seconds": seconds, "replicas": seen,
     }  # fmt: skip
     console.print_json(data={name: value for name, value in figures.items() if name not in ("seconds", "replicas")})
     console.print(f"written to {report.write('autoscale', figures)} and {draw(seconds, seen, PICTURE)}")

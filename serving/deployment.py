@@ -19,7 +19,7 @@ from serving.endpoints import application
 from serving.export import Exporter
 from serving.follow import Follower
 from serving.gate import open_gate
-from serving.limits import MAX_QUEUE
+from serving.limits import MAX_WAIT_MS
 from serving.logs import SLOW_MS
 from serving.service import Service
 from serving.sources import Sources
@@ -76,7 +76,7 @@ class Settings(BaseModel):
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where query tower and index of a replica are.")
     gpus_per_replica: float = Field(1.0, gt=0, le=1, description="With device cuda: the share of one GPU.")
     max_batch: int = Field(64, ge=1)
-    max_queue: int = Field(MAX_QUEUE, ge=1, description="Searches that wait in a replica; more are answered 503.")
+    max_wait_ms: float = Field(MAX_WAIT_MS, gt=0, description="A search that would wait longer is answered 503.")
     rate_limit: float | None = Field(None, gt=0, description="Searches a second for each key in each replica.")
     api_keys: str | None = Field(None, description="File of keys on every node; else the variable TWINSPIRE_API_KEYS.")
     admin_keys: str | None = Field(None, description="The same for /v1/admin/: TWINSPIRE_ADMIN_KEYS.")
@@ -94,7 +94,7 @@ class SearchDeployment:
         gate = open_gate(settings.api_keys, settings.admin_keys, settings.rate_limit)
         webhook = read_secret(settings.webhook_secret)
         logs.keep(settings.log_dir)
-        self._service = Service(settings.events_dir, max_batch=settings.max_batch, max_queue=settings.max_queue)
+        self._service = Service(settings.events_dir, max_batch=settings.max_batch, max_wait_ms=settings.max_wait_ms)
         file = ArmsFile(Path(settings.state_dir))
         folder = ExperimentFolder(Path(settings.experiments_dir)) if settings.experiments_dir else None
         self._service.follower = Follower(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from serving.gate import Gate, open_gate
-from serving.limits import MAX_QUEUE
+from serving.limits import MAX_WAIT_MS
 from serving.logs import SLOW_MS
 from serving.webhook import read_secret
 from twinspire import cluster, processes
@@ -37,7 +37,7 @@ PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
 # Options that are settings too.
 COPIED = (
-    "upscale_s", "downscale_s", "max_batch", "max_queue", "rate_limit", "slow_ms", "device", "gpus_per_replica",
+    "upscale_s", "downscale_s", "max_batch", "max_wait_ms", "rate_limit", "slow_ms", "device", "gpus_per_replica",
 )  # fmt: skip
 PATHS = ("api_keys", "admin_keys", "webhook_secret", "log_dir", "experiments_dir")  # the same, made absolute
 OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
@@ -64,7 +64,7 @@ class Options:
     device: Literal["cpu", "cuda"] = "cpu"
     gpus_per_replica: float = 1.0
     max_batch: int = 64
-    max_queue: int = MAX_QUEUE
+    max_wait_ms: float = MAX_WAIT_MS
     rate_limit: float | None = None
     api_keys: str | None = None
     admin_keys: str | None = None

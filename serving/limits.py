@@ -11,7 +11,7 @@ from serving.problems import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_QUEUE = 512  # searches; at some thousand a second, the last of them waits a fifth of a second
+MAX_WAIT_MS = 500.0  # a search that would wait longer is refused: its caller does better to ask another replica
 LONGEST_DEADLINE_MS = 3_600_000.0
 NEVER = math.inf
 
@@ -55,7 +55,7 @@ def too_many(wait: float) -> Refusal:
 
 
 def overloaded() -> Refusal:
-    """503: the queue is full."""
+    """503: the searches that wait take too long already."""
     return Refusal(503, "too many searches wait; try again in a second", headers=[(b"retry-after", b"1")])
 
 

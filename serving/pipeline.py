@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -30,6 +31,8 @@ Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
+
+NEWEST = 0.2  # share of the newest batch in the seconds that a full one takes
 
 
 class Pipeline(Generic[Job, Prepared, Answer]):
@@ -55,6 +58,8 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         self._waiting: list[tuple[Job, asyncio.Future[Answer]]] = []
         self._busy = False  # a batch is at work, or about to be
         self._last = 0  # jobs of the last batch
+        self._began = 0.0  # the batch at work, on time.perf_counter()
+        self._full_s = 0.0  # what a full batch takes of late; 0 before the first one
         self._queue: SimpleQueue[tuple[list[Job], Prepared, list[asyncio.Future[Answer]]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -76,6 +81,15 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         """Jobs that are in no batch yet."""
         return len(self._waiting)
 
+    @property
+    def wait_s(self) -> float:
+        """Seconds until those that wait are done, if full batches go on as they have; before the first full batch, and
+        where one hangs, if they take as long as the one at work has until now."""
+        if not self._waiting:
+            return 0.0
+        each = max(self._full_s, time.perf_counter() - self._began)
+        return each * len(self._waiting) / self._max_batch
+
     def stop(self) -> None:
         """Let the thread finish the batch that it has, and end it."""
         self._queue.put(None)
@@ -87,7 +101,7 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         if not self._waiting:
             return
         batch = self._take()
-        self._last = len(batch)
+        self._last, self._began = len(batch), time.perf_counter()
         jobs, futures = [job for job, _ in batch], [future for _, future in batch]
         try:
             prepared = self._prepare(jobs)
@@ -125,5 +139,8 @@ class Pipeline(Generic[Job, Prepared, Answer]):
 
     def _finish(self, futures: list[asyncio.Future[Answer]], answers: Sequence[Answer | Exception]) -> None:
         """In the event loop: first the next batch, so that the thread works while these answers are sent."""
+        if len(futures) >= self._max_batch:
+            took = time.perf_counter() - self._began
+            self._full_s += (took - self._full_s) * (NEWEST if self._full_s else 1.0)
         self._start()
         deliver(futures, answers)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from serving.events import EventLog
 from serving.explain import explain, plain
-from serving.limits import MAX_QUEUE, NEVER, deadline_passed, overloaded
+from serving.limits import MAX_WAIT_MS, NEVER, deadline_passed, overloaded
 from serving.outcomes import Recent, outcome
 from serving.pipeline import Pipeline
 from serving.problems import Refusal
@@ -85,7 +85,9 @@ def to_filters(request: Question) -> dict[str, Any] | None:
 class Service:
     """The arms' versions, one search thread, one for outcomes. `ready` once the default arm has a version."""
 
-    def __init__(self, events_folder: str | Path, *, max_batch: int = MAX_BATCH, max_queue: int = MAX_QUEUE) -> None:
+    def __init__(
+        self, events_folder: str | Path, *, max_batch: int = MAX_BATCH, max_wait_ms: float = MAX_WAIT_MS
+    ) -> None:
         self.versions = Versions()
         self.follower: Follower | None = None
         self.started = datetime.now(UTC)
@@ -94,7 +96,7 @@ class Service:
         self.events = EventLog(events_folder)
         self._recent = Recent()
         self._closed = False
-        self._max_batch, self._max_queue = max_batch, max_queue
+        self._max_batch, self._max_wait_s = max_batch, max_wait_ms / 1000
         self._pipeline: Pipeline[SearchJob, list[Embedded], bytes] = Pipeline(
             self._prepare, self._answer, max_batch=max_batch, name="search", kind=lambda job: job.version
         )
@@ -106,8 +108,8 @@ class Service:
 
     @property
     def full(self) -> bool:
-        """Whether as many searches wait as may; one more, or one more batch of them, is then refused."""
-        return self.waiting >= self._max_queue
+        """Whether a search would wait too long; one more, or one more batch of them, is then refused."""
+        return self._pipeline.wait_s > self._max_wait_s
 
     def search(
         self, request: SearchRequest, request_id: str, deadline: float = NEVER, choice: Choice | None = None

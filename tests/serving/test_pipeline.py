@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -161,3 +162,38 @@ def test_a_batch_holds_one_kind_and_the_longest_wait_says_which(pipeline):
 
     assert asyncio.run(main()) == tens([0, 1, 3, 2, 5, 4, 7, 9, 11])
     assert seen == [[0], [1, 3, 5, 7], [2, 4], [9, 11]]
+
+
+def test_the_wait_is_what_full_batches_have_taken(pipeline):
+    def handle(jobs, prepared):
+        time.sleep(0.01 * len(jobs))
+        return prepared
+
+    worker = pipeline(handle=handle, max_batch=5)
+
+    async def main():
+        assert worker.wait_s == 0
+        jobs = [worker.submit(job) for job in range(50)]
+        await asyncio.gather(*jobs[:20])
+        waits, left = worker.wait_s, worker.waiting
+        await asyncio.gather(*jobs)
+        return waits, left, worker.wait_s
+
+    waits, left, after = asyncio.run(main())
+    assert left * 0.01 <= waits < left * 0.03
+    assert after == 0
+
+
+def test_before_any_full_batch_the_wait_is_as_long_as_the_one_at_work_takes(pipeline):
+    leave = threading.Event()
+    worker = pipeline(handle=lambda jobs, prepared: leave.wait(10) and prepared, max_batch=1)
+
+    async def main():
+        first = worker.submit(0)
+        await asyncio.sleep(0.1)
+        rest = [worker.submit(job) for job in range(1, 4)]
+        assert worker.wait_s >= 3 * 0.09
+        leave.set()
+        return await asyncio.gather(first, *rest)
+
+    assert asyncio.run(main()) == tens(range(4))

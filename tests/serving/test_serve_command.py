@@ -97,7 +97,7 @@ def test_keys_slow_clients_log_and_metrics(tiny_bundle, tmp_path):
     server = Running(
         tiny_bundle,
         tmp_path,
-        *("--api-keys", str(keys), "--log-dir", str(tmp_path / "logs"), "--max-queue", "64"),
+        *("--api-keys", str(keys), "--log-dir", str(tmp_path / "logs"), "--max-wait-ms", "2000"),
         environment={"TWINSPIRE_ADMIN_KEYS": f"ops:{ADMIN_KEY}"},
     )
     server.wait_until_ready()

@@ -99,11 +99,11 @@ Examples:
     "--rate-limit", type=click.FloatRange(0, min_open=True), help="Searches a second, for each key and replica."
 )
 @click.option(
-    "--max-queue",
-    default=512,
+    "--max-wait-ms",
+    default=500.0,
     show_default=True,
-    type=click.IntRange(1),
-    help="Searches that wait in a replica; more are answered 503.",
+    type=click.FloatRange(0, min_open=True),
+    help="A search that would wait longer in its replica is answered 503.",
 )
 @click.option(
     "--slow-ms",
