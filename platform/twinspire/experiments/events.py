@@ -48,6 +48,14 @@ class Units:
         return len(self.frame)
 
 
+def counted(exposures: pl.LazyFrame, experiment: Experiment, until: datetime | None) -> pl.LazyFrame:
+    """The exposures that count: the experiment's own, from its start to before `until`, none that a tester chose."""
+    found = exposures.filter(pl.col("experiment") == experiment.name, ~pl.col("override"))
+    if experiment.start is not None:
+        found = found.filter(pl.col("timestamp") >= experiment.start)
+    return found if until is None else found.filter(pl.col("timestamp") < until)
+
+
 class Events:
     """The events of one experiment. `until` cuts what is later.
 
@@ -76,12 +84,8 @@ class Events:
             )
 
     def _of_experiment(self, exposures: pl.LazyFrame) -> pl.LazyFrame:
-        experiment, at = self.experiment, pl.col("timestamp")
-        here = (pl.col("experiment") == experiment.name) & ~pl.col("override")
-        found = exposures.filter(here, pl.col("arm").is_in([arm.name for arm in experiment.arms]))
-        if experiment.start is not None:
-            found = found.filter(at >= experiment.start)
-        return found if self._until is None else found.filter(at < self._until)
+        arms = [arm.name for arm in self.experiment.arms]
+        return counted(exposures, self.experiment, self._until).filter(pl.col("arm").is_in(arms))
 
     def _scan(self, table: str) -> pl.LazyFrame | None:
         files = self._files[table]

@@ -18,7 +18,7 @@ from statsmodels.stats.multitest import multipletests
 
 from twinspire.errors import DatasetError
 from twinspire.experiments import sequential
-from twinspire.experiments.events import HEAD, TAIL, TORSO, common_queries, looks_between, query_key, step_of
+from twinspire.experiments.events import HEAD, TAIL, TORSO, common_queries, counted, looks_between, query_key, step_of
 from twinspire.experiments.report import Facts, Part, Verdict
 from twinspire.experiments.verdict import is_over, when_decided
 
@@ -202,12 +202,7 @@ def _drafted(folder: Path, experiment: Experiment, until: datetime | None) -> pl
     exposures = pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore")
     if "teams" not in exposures.collect_schema():
         raise DatasetError(f"{folder}: its exposures have no column teams, so no answer was interleaved")
-    found = exposures.filter(
-        pl.col("experiment") == experiment.name, ~pl.col("override"), pl.col("teams").is_not_null()
-    )
-    if experiment.start is not None:
-        found = found.filter(pl.col("timestamp") >= experiment.start)
-    return found if until is None else found.filter(pl.col("timestamp") < until)
+    return counted(exposures, experiment, until).filter(pl.col("teams").is_not_null())
 
 
 def _clicks(folder: Path, until: datetime | None) -> pl.LazyFrame:
