@@ -58,7 +58,7 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         self._waiting: list[tuple[Job, asyncio.Future[Answer]]] = []
         self._busy = False  # a batch is at work, or about to be
         self._last = 0  # jobs of the last batch
-        self._began = 0.0  # the batch at work, on time.perf_counter()
+        self._began: float | None = None  # the batch at work, on time.perf_counter()
         self._full_s = 0.0  # what a full batch takes of late; 0 before the first one
         self._queue: SimpleQueue[tuple[list[Job], Prepared, list[asyncio.Future[Answer]]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -68,7 +68,7 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         """Queue a job; call from the event loop and await what comes back."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # another loop's jobs have nobody to wait for them any more
-            self._loop, self._waiting, self._busy = loop, [], False
+            self._loop, self._waiting, self._busy, self._began = loop, [], False, None
         future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((job, future))
         if not self._busy:
@@ -87,8 +87,8 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         where one hangs, if they take as long as the one at work has until now."""
         if not self._waiting:
             return 0.0
-        each = max(self._full_s, time.perf_counter() - self._began)
-        return each * len(self._waiting) / self._max_batch
+        at_work_s = 0.0 if self._began is None else time.perf_counter() - self._began
+        return max(self._full_s, at_work_s) * len(self._waiting) / self._max_batch
 
     def stop(self) -> None:
         """Let the thread finish the batch that it has, and end it."""
@@ -97,7 +97,7 @@ class Pipeline(Generic[Job, Prepared, Answer]):
 
     def _start(self) -> None:
         """In the event loop: prepare the next batch and hand it over."""
-        self._busy = bool(self._waiting)
+        self._busy, self._began = bool(self._waiting), None
         if not self._waiting:
             return
         batch = self._take()
@@ -139,7 +139,7 @@ class Pipeline(Generic[Job, Prepared, Answer]):
 
     def _finish(self, futures: list[asyncio.Future[Answer]], answers: Sequence[Answer | Exception]) -> None:
         """In the event loop: first the next batch, so that the thread works while these answers are sent."""
-        if len(futures) >= self._max_batch:
+        if self._began is not None and len(futures) >= self._max_batch:
             took = time.perf_counter() - self._began
             self._full_s += (took - self._full_s) * (NEWEST if self._full_s else 1.0)
         self._start()

@@ -72,6 +72,7 @@ def test_titles_alone(line, catalogue):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_teacher_alone(line, catalogue, teacher):
     """It is enough: no training follows."""
     ended = fitted(line, catalogue, "--teacher", teacher)

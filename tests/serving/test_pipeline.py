@@ -197,3 +197,16 @@ def test_before_any_full_batch_the_wait_is_as_long_as_the_one_at_work_takes(pipe
         return await asyncio.gather(first, *rest)
 
     assert asyncio.run(main()) == tens(range(4))
+
+
+def test_nothing_waits_for_a_batch_that_has_ended(pipeline):
+    worker = pipeline()
+
+    async def main():
+        await worker.submit(0)
+        await asyncio.sleep(0.1)
+        jobs = [worker.submit(job) for job in range(64)]
+        assert worker.wait_s < 0.05
+        return await asyncio.gather(*jobs)
+
+    assert asyncio.run(main()) == tens(range(64))

@@ -123,6 +123,7 @@ def counting(train_worker, path):
     return worker
 
 
+@pytest.mark.slow
 def test_two_workers_reach_the_quality_of_one(alone, prepare):
     together = prepare("training.workers=2", "training.batch_size=64")
     summary = together.train()
