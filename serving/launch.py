@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NAME = "twinspire"
 PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
+PROXY_STARTS = 3
 # Options that are settings too.
 COPIED = (
     "upscale_s", "downscale_s", "max_batch", "max_wait_ms", "rate_limit", "slow_ms", "device", "gpus_per_replica",
@@ -242,11 +243,7 @@ class Server:
             **{name: getattr(self.options, name) for name in COPIED},
             **{name: _absolute(getattr(self.options, name)) for name in PATHS},
         )
-        try:
-            serve.start(http_options={"host": self.options.host, "port": self.options.port})
-        except RuntimeError as error:
-            last = str(error).strip().splitlines()[-1]
-            raise EnvironmentProblem(f"the proxy did not start, try once more: {last}") from error
+        _start_proxy(self.options.host, self.options.port)
         try:
             serve.run(assemble(settings, self._load), name=NAME, route_prefix="/")
         except RuntimeError as error:
@@ -269,6 +266,21 @@ def require_gpus(options: Options) -> None:
             f"--gpus-per-replica {share:g}: {there} GPU{'s' * (there > 1)} hold {most} such replicas, not {wanted}; "
             "give each a smaller share or start fewer"
         )
+
+
+def _start_proxy(host: str, port: int) -> None:
+    """A proxy that comes up too slowly is killed by the controller, which starts another; that one is waited for."""
+    from ray import serve
+    from ray.exceptions import RayError
+
+    for left in reversed(range(PROXY_STARTS)):
+        try:
+            serve.start(http_options={"host": host, "port": port})
+            return
+        except (RuntimeError, RayError) as error:
+            if not left:
+                last = str(error).strip().splitlines()[-1]
+                raise EnvironmentProblem(f"the proxy did not start, try once more: {last}") from error
 
 
 def _address(bundle: str) -> str:

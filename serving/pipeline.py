@@ -83,12 +83,12 @@ class Pipeline(Generic[Job, Prepared, Answer]):
 
     @property
     def wait_s(self) -> float:
-        """Seconds until those that wait are done, if full batches go on as they have; before the first full batch, and
-        where one hangs, if they take as long as the one at work has until now."""
+        """Seconds, at most, until the jobs at work and those that wait are done, where any wait; if full batches go on
+        as they have or, before the first full batch and where one hangs, as long as the one at work has until now."""
         if not self._waiting:
             return 0.0
         at_work_s = 0.0 if self._began is None else time.perf_counter() - self._began
-        return max(self._full_s, at_work_s) * len(self._waiting) / self._max_batch
+        return max(self._full_s, at_work_s) * (self._last + len(self._waiting)) / self._max_batch
 
     def stop(self) -> None:
         """Let the thread finish the batch that it has, and end it."""

@@ -67,22 +67,22 @@ class Connection(asyncio.Protocol):
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; an answer is whole when its content-length is there."""
+        """Read on; an answer is whole when its content-length is there. HAProxy's own errors have none, and end it."""
         self._buffer = self._buffer + data if self._buffer else data
         head = self._buffer.find(b"\r\n\r\n")
         if head < 0:
             return
         at = self._buffer.lower().find(b"content-length:", 0, head)
-        length = int(self._buffer[at + 15 : self._buffer.index(b"\r\n", at)])
+        length = int(self._buffer[at + 15 : self._buffer.index(b"\r\n", at)]) if at >= 0 else 0
         if len(self._buffer) < head + 4 + length:
             return
         status = int(self._buffer[9:12])
-        closing = b"connection: close" in self._buffer[:head].lower()
+        closing = at < 0 or b"connection: close" in self._buffer[:head].lower()
         self._buffer = b""
         self.busy = False
-        self._client.answered(self, status)
-        if closing:
+        if closing:  # nothing more may go out on it
             self.transport.close()
+        self._client.answered(self, status, free=not closing)
 
     def connection_lost(self, error: Exception | None) -> None:
         """There is none any more."""
@@ -136,9 +136,12 @@ class Client:
             self._idle.pop().send(request, due)
         else:
             self._waiting.append((request, due))
-            if self._open < CONNECTIONS:
-                self._open += 1
-                loop.create_task(self._connect())
+            self._open_more(loop)
+
+    def _open_more(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._open < CONNECTIONS:
+            self._open += 1
+            loop.create_task(self._connect())
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -158,10 +161,11 @@ class Client:
         else:
             self._idle.append(connection)
 
-    def answered(self, connection: Connection, status: int) -> None:
-        """Note an answer and give the connection its next request."""
+    def answered(self, connection: Connection, status: int, *, free: bool) -> None:
+        """Note an answer and, where it is free for it, give the connection its next request."""
         self._note(status, connection.due)
-        self._free(connection)
+        if free:
+            self._free(connection)
 
     def lost(self, connection: Connection) -> None:
         """Note a connection that ended, and the request on it."""
@@ -171,6 +175,8 @@ class Client:
             self._idle.remove(connection)
         if connection.busy:
             self._note(0, connection.due)
+        if self._waiting:
+            self._open_more(asyncio.get_running_loop())
 
     def _note(self, status: int, due: float) -> None:
         self.seen.due.append(due)
