@@ -19,6 +19,7 @@ from twinspire import processes
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-of-the-tests-" + "0123456789" * 4
 WITHIN_S = 120
+NODE_STARTS = 3
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 SOURCES = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
 OPEN = ("--min-worker-port=0", "--max-worker-port=0")
@@ -86,11 +87,26 @@ class Head(Started):
         super().__init__(folder, [*own, *OPEN, *options], environment(**more))
 
     def add_node(self, cpus, before=()):
-        """A node on this machine, which joins the head; `before` is what starts it."""
+        """A node on this machine that has joined the head; `before` is what starts it.
+
+        One at a time, and again where it did not come: Ray gives a node 30 seconds, which two at once can need.
+        """
+        there = self._ids()
+        for _ in range(NODE_STARTS):
+            started = self._start_node(cpus, before)
+            wait_for(lambda: started.process.poll() is not None or self._ids() - there)  # noqa: B023
+            if started.process.poll() is None:
+                self.nodes.append(started)
+                return started
+        raise AssertionError(f"no node: {started.log.read_text()}")
+
+    def _ids(self):
+        return {node["node_id"] for node in self.workers()}
+
+    def _start_node(self, cpus, before):
         ports = [f"--{name}-port={port}" for name, port in zip(PORTS[1:], _free_ports(4), strict=True)]
         command = [f"--address={self.address}", f"--node-ip-address={self.host}", *ports, f"--num-cpus={cpus}", *OPEN]
-        self.nodes.append(Started(self.folder, command, self.environment, before))
-        return self.nodes[-1]
+        return Started(self.folder, command, self.environment, before)
 
     def wait_until_ready(self):
         """Its job server answers."""

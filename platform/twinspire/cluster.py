@@ -88,6 +88,17 @@ def quiet_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
+def coordinate_data_here() -> None:
+    """Let this process's node have the one actor that Ray Data keeps for good; call before any dataset is read.
+
+    It stays on the node of whoever needs it first. If that is a training's actor, its node is never idle, so that an
+    autoscaler does not end it, and where it is lost Ray does not start the actor elsewhere. Ray 2.60 has no setting.
+    """
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
+
+    coordinator.get_or_create_autoscaling_coordinator()
+
+
 def connect(*, workers: int = 1) -> bool:
     """Connect to Ray, starting an embedded one where no address is given; False if it was connected already.
 

@@ -31,7 +31,6 @@ def cluster():
     with ray_head(cpus=0, **_own_environment(Options(""), folder)) as head:
         for _ in range(2):
             head.add_node(1)
-        wait_for(lambda: len(head.workers()) == 2)
         yield head
     processes.end(processes.naming(str(folder)))  # HAProxy outlives what started it
     shutil.rmtree(folder)

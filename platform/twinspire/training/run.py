@@ -15,6 +15,7 @@ import ray.train.torch
 import torch
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
+from twinspire import cluster
 from twinspire.errors import DatasetError, EnvironmentProblem
 from twinspire.model.sharding import check_torchrec
 from twinspire.progress import Progress
@@ -101,6 +102,7 @@ def _train_until_done(
 ) -> None:
     """Start workers, again and again where they or their controller die, each time from the newest checkpoint."""
     failures, reached = 0, checkpoints.newest()
+    cluster.coordinate_data_here()
     while True:
         owner = uuid.uuid4().hex
         checkpoints.own(owner)
