@@ -88,15 +88,19 @@ def quiet_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def coordinate_data_here() -> None:
-    """Let this process's node have the one actor that Ray Data keeps for good; call before any dataset is read.
+def keep_data_actors_here() -> None:
+    """Let this process's node have the actors that Ray Data keeps for good; call before any dataset is read.
 
-    It stays on the node of whoever needs it first. If that is a training's actor, its node is never idle, so that an
+    Each stays on the node of whoever needs it first. If that is a training's worker, its node is never idle, so that an
     autoscaler does not end it, and where it is lost Ray does not start the actor elsewhere. Ray 2.60 has no setting.
     """
     from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
+    from ray.data._internal.execution import node_trackers
+    from ray.data._internal.stats import get_or_create_stats_actor
 
     coordinator.get_or_create_autoscaling_coordinator()
+    get_or_create_stats_actor()
+    node_trackers.get_or_create_actor_location_tracker()
 
 
 def connect(*, workers: int = 1) -> bool:

@@ -102,7 +102,7 @@ def _train_until_done(
 ) -> None:
     """Start workers, again and again where they or their controller die, each time from the newest checkpoint."""
     failures, reached = 0, checkpoints.newest()
-    cluster.coordinate_data_here()
+    cluster.keep_data_actors_here()
     while True:
         owner = uuid.uuid4().hex
         checkpoints.own(owner)
