@@ -1,5 +1,6 @@
 """From the command to the first answer: `python -m benchmarks.start_up --items 100000 --items 1000000`.
 
+`--bundle scaled-15000000` takes one that `python -m benchmarks.index_scale --bundles` has made, with vectors alone.
 `twinspire serve` of a bundle, timed from outside: until it answers `/readyz` with 200, and until it has answered one
 search. Beside it the parts that depend on the catalogue, each in a process of its own with the files already read once:
 verifying the checksums, loading without that, warming up. What is left is Python, Ray and HAProxy, which a hot swap and
@@ -23,7 +24,9 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.over_http import market
 from benchmarks.over_http.servers import running
+from twinspire.bundle import Manifest
 
+DEFAULT = (100_000, 1_000_000)
 PARTS = """
 import json, resource, sys, time
 from pathlib import Path
@@ -68,22 +71,26 @@ def parts(bundle: Path, workdir: Path) -> dict[str, Any]:
 
 @click.command()
 @click.option("--workdir", default=Path("build/benchmarks"), show_default=True, type=click.Path(path_type=Path))
-@click.option("--items", "sizes", multiple=True, type=click.IntRange(1000), default=(100_000, 1_000_000))
-def main(workdir: Path, sizes: tuple[int, ...]) -> None:
-    """Start each size; the file keeps what it has of other sizes."""
+@click.option("--items", "sizes", multiple=True, type=click.IntRange(1000), help="[default: 100000 and 1000000]")
+@click.option("--bundle", "others", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(workdir: Path, sizes: tuple[int, ...], others: tuple[Path, ...]) -> None:
+    """Start each size and each bundle; the file keeps what it has of others."""
     console = Console()
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
     figures = report.read("start_up")
-    for items in sizes:
-        folder, bundle = market.make(workdir, items, console)
-        body = orjson.dumps(market.requests(folder)[0])
-        figures[f"{items:,}"] = {
+    made = [market.make(workdir, items, console) for items in sizes or (() if others else DEFAULT)]
+    fitted = made[0][0] if made else market.make(workdir, DEFAULT[0], console)[0]
+    body = orjson.dumps(market.requests(fitted)[0])
+    for bundle in [bundle for _, bundle in made] + [other.absolute() for other in others]:
+        told = {
+            "items": Manifest.read(bundle).items,
             "bundle on disk, GiB": round(sum(f.stat().st_size for f in bundle.rglob("*") if f.is_file()) / 2**30, 2),
             "seconds from the command": first_answer(bundle, workdir, body),
             "seconds of its parts": parts(bundle, workdir),
         }
-        console.print_json(data={f"{items:,}": figures[f"{items:,}"]})
+        figures[bundle.name] = told
+        console.print_json(data={bundle.name: told})
     console.print(f"written to {report.write('start_up', figures)}")
 
 
