@@ -65,7 +65,7 @@ def _say(error: Any) -> str:
     if _inside(error["loc"]):
         if "filters" in error["loc"][:3]:
             return "give a value, a list of values, or min and max"
-        return "must be a string or a finite number"
+        return "must be a string, a finite number, true, false or null"
     if kind == "missing":
         return "this field is required"
     if kind == "string_pattern_mismatch":

@@ -43,7 +43,8 @@ QueryText = Annotated[
 UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf")  # what the table contract calls blank
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
 ArmName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
-ProfileValue = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)] | FiniteFloat
+WholeNumber = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # stays one: as a label 1 is not 1.0
+ProfileValue = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)] | bool | WholeNumber | FiniteFloat
 Moment = Annotated[
     datetime,
     AfterValidator(_in_utc),
@@ -77,8 +78,8 @@ class User(Incoming):
 
     user_id: Identifier | None = None
     session_id: Identifier | None = Field(None, description="For experiments whose unit is the session; no more.")
-    profile: Annotated[dict[Identifier, ProfileValue], Field(max_length=64)] | None = Field(
-        None, description="Columns of the users table and their values."
+    profile: Annotated[dict[Identifier, ProfileValue | None], Field(max_length=64)] | None = Field(
+        None, description="Columns of the users table and their values; null is unknown."
     )
     history: Annotated[list[HistoryEvent], Field(max_length=MAX_HISTORY)] | None = Field(
         None,
@@ -235,7 +236,7 @@ class Understood(BaseModel):
 
     query: str = Field(description="The query after normalisation.")
     user_id: str | None = None
-    profile: dict[str, str | float] = Field(default_factory=dict)
+    profile: dict[str, str | bool | float | None] = Field(default_factory=dict)
     history: list[str] = Field(default_factory=list, description="Events on items of the catalogue.")
     ignored_history: list[str] = Field(default_factory=list, description="Impressions, and events on other items.")
 
@@ -321,7 +322,7 @@ class SampleShopper(BaseModel):
     """A shopper that the bundle remembers, for trying things out."""
 
     user_id: str | None
-    profile: dict[str, str | float]
+    profile: dict[str, str | bool | float]
     history: list[SampleEvent]
 
 

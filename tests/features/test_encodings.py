@@ -55,6 +55,15 @@ def test_category_columns_of_any_type_mean_the_same_online(values: pl.Series) ->
     assert as_lists(encoding.apply(values)) == [encoding.apply_one(value) for value in values]
 
 
+@given(st.lists(st.integers(-(2**53), 2**53), min_size=1, max_size=5), st.booleans())
+def test_a_whole_number_is_known_however_json_has_written_it(values: list[int], stored_as_floats: bool) -> None:
+    column = pl.Series(values, dtype=pl.Float64 if stored_as_floats else pl.Int64)
+    encoding = CategoryEncoding.fit(column, 1)
+    bags = as_lists(encoding.apply(column))
+    assert bags == [encoding.apply_one(value) for value in values]
+    assert bags == [encoding.apply_one(float(value)) for value in values]
+
+
 @pytest.mark.parametrize("value", [None, [], ["A"], {"A": 1}, b"A", object(), math.nan, "unknown", 10**400])
 def test_what_is_no_known_label_is_unknown(value: object) -> None:
     assert CategoryEncoding(["", "A", "None"]).apply_one(value) == []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from twinspire.experiments.spec import Arm, Condition, Experiment
 
-    Profile = Mapping[str, str | float]
+    Profile = Mapping[str, str | float | None]
     Parts = tuple[tuple[float, float], ...]
 
 BELOW = " > "  # between the levels of a category

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEPARATOR = " > "
+EXACT = 2**53  # up to here every whole number is a float
 
 
 class Encoding(Protocol):
@@ -58,8 +59,13 @@ class CategoryEncoding:
         return Ragged.from_lengths(codes[kept], np.bincount(owner[kept], minlength=len(values)))
 
     def apply_one(self, value: Any) -> list[int]:
-        """The level rows of one label; None, and what is neither text, number nor truth value, is unknown."""
+        """The level rows of one label; None, and what is neither text, number nor truth value, is unknown.
+
+        A whole number is known as 1 and as 1.0: what is sent as JSON may have lost which of them it was.
+        """
         label = _label(value)
+        if label not in self._rows and _whole(value):
+            label = _label(int(value) if isinstance(value, float | np.floating) else float(value))
         parts = [] if label is None else label.split(SEPARATOR)
         prefixes = (SEPARATOR.join(parts[: depth + 1]) for depth in range(len(parts)))
         return [self._rows[prefix] for prefix in prefixes if prefix in self._rows]
@@ -76,6 +82,12 @@ def _label(value: Any) -> str | None:
     if isinstance(value, bool | float | np.bool_ | np.floating):
         return str(pl.Series([value]).cast(pl.String)[0])
     return str(value) if isinstance(value, int | np.integer) else None
+
+
+def _whole(value: Any) -> bool:
+    if isinstance(value, float | np.floating):
+        return bool(value == value // 1)  # neither for NaN nor for infinity
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(int(value)) <= EXACT
 
 
 def _levels(values: pl.Series) -> pl.Series:

@@ -29,7 +29,7 @@ class Shopper:
     """
 
     user_id: str | None = None
-    profile: Mapping[str, str | float] | None = None
+    profile: Mapping[str, str | float | None] | None = None
     history: Sequence[Event] | None = None
 
 
