@@ -166,9 +166,9 @@ def _wait_for_interrupt(server: subprocess.Popen[bytes]) -> None:
 
 def _two_shoppers(market: Path, bundle: Path) -> list[Shopper]:
     """Two shoppers as unlike as the profiles allow, each with a long history."""
-    users = pl.read_parquet(market / "users.parquet")
+    users = pl.read_parquet(market / "users.parquet", glob=False)
     items = read_items(bundle)
-    known = pl.read_parquet(bundle / "users.parquet").select("user_id", "history")
+    known = pl.read_parquet(bundle / "users.parquet", glob=False).select("user_id", "history")
     users = users.join(known, on="user_id").sort(pl.col("history").list.len(), descending=True, maintain_order=True)
     kinds = [("female", "high"), ("male", "low")]
     shoppers = []

@@ -9,6 +9,7 @@ from mlflow.entities import Metric
 
 from twinspire import dataset
 from twinspire.bundle import Bundle, Manifest
+from twinspire.dataset.config import MAX_BAD_SHARE
 from twinspire.errors import BundleError, EnvironmentProblem, RegistryError
 from twinspire.evaluation import EvaluationConfig, Report, System, baselines, evaluate
 from twinspire.evaluation.encoder import EncoderSystem
@@ -34,6 +35,7 @@ def evaluate_bundle(
     against: Sequence[Path] = (),
     encoder: Path | None = None,
     quarantine: Path | None = None,
+    max_bad_share: float = MAX_BAD_SHARE,
 ) -> Report:
     """Compare a bundle with BM25, query memory, popularity, the bundles `against`, and a sentence `encoder`'s folder.
 
@@ -43,7 +45,7 @@ def evaluate_bundle(
     names = [OWN, *_names(against)]
     bundles = [Bundle.load(folder) for folder in (bundle, *against)]
     loaded = load_encoder(encoder) if encoder is not None else None
-    source = dataset.read(data, quarantine=quarantine)
+    source = dataset.read(data, quarantine=quarantine, max_bad_share=max_bad_share)
     ground = Ground.of(source, bundles)
     titles = ground.items["title"]
     systems: list[System] = [

@@ -75,7 +75,7 @@ def fit(
     encoder = load_encoder(teacher) if teacher is not None else None
     taught_by = fingerprint(teacher) if teacher is not None else None
     earlier = Earlier.read(start) if start is not None else None
-    source = data if isinstance(data, dataset.Dataset) else dataset.read(data, quarantine=quarantine)
+    source = data if isinstance(data, dataset.Dataset) else _read(data, config, quarantine, console)
     config = config.sized(len(source.items))
     check_factory(config.model.dim, config.index)
     filterable(source.items, config.index.filters)
@@ -105,6 +105,14 @@ class _Job(NamedTuple):
     run_id: str
     taught_by: str | None
     warm: Earlier | None  # whose weights are begun with
+
+
+def _read(data: Path, config: Config, quarantine: Path | None, console: Console) -> dataset.Dataset:
+    source = dataset.read(data, max_bad_share=config.dataset.max_bad_share, quarantine=quarantine)
+    for name, table in source.report.tables.items():
+        if table.bad_rows:
+            console.print(f"{name}: {table.bad_rows:,} bad rows left out; they are in {table.quarantine}")
+    return source
 
 
 def _say_what_there_is(encoded: Encoded, positives: Positives, items: int, encoder: object, console: Console) -> None:

@@ -53,7 +53,9 @@ def checked(queries: Sequence[str]) -> list[str]:
 
 def overall(bundle: Bundle) -> HeadMeasures | None:
     """Measures over the bundle's most frequent training queries; None where it has none."""
-    asked = pl.read_parquet(bundle.folder / "queries.parquet").sort("clicks", "query", descending=[True, False])
+    asked = pl.read_parquet(bundle.folder / "queries.parquet", glob=False).sort(
+        "clicks", "query", descending=[True, False]
+    )
     texts = asked["query"].head(MEASURED).to_list()
     if not texts:
         return None

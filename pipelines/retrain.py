@@ -90,8 +90,8 @@ def retrain(
 def _validate(data: Path, config: Config, quarantine: Path | None) -> dataset.Dataset:
     source = dataset.read(
         data,
-        max_bad_share=config.retrain.max_bad_share,
-        max_bad_share_newest=config.retrain.max_bad_share_newest,
+        max_bad_share=config.dataset.max_bad_share,
+        max_bad_share_newest=config.dataset.max_bad_share_newest,
         quarantine=quarantine,
         require_interactions=True,
     )

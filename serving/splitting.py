@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HEADER = "x-twinspire-arm"
 AS_CHOSEN = b"*"  # in place of an arm: as without the header, but marked as a tester's
-NOBODY: Mapping[str, str | float] = {}
+NOBODY: Mapping[str, str | float | None] = {}
 NOTHING: Mapping[str, Any] = {}
 _NO_UNIT = b',"experiments":{},"outside_experiments":"the request names neither user_id nor session_id"'
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from twinspire.dataset.config import DatasetConfig
 from twinspire.errors import ConfigError
 from twinspire.features.log import LogConfig
 from twinspire.features.spec import FeatureConfig
@@ -23,7 +24,6 @@ from twinspire.index.fuse import RetrievalConfig
 from twinspire.model.losses import LossConfig
 from twinspire.model.towers import ModelConfig
 from twinspire.registry.gates import GateConfig
-from twinspire.retrain.config import RetrainConfig
 from twinspire.text import TokeniserConfig
 from twinspire.training.config import NegativeConfig, TrainingConfig
 
@@ -35,6 +35,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    dataset: DatasetConfig = Field(DatasetConfig(), exclude=True)  # what is refused: it makes no other fit
     text: TokeniserConfig = TokeniserConfig()
     features: FeatureConfig = FeatureConfig()
     log: LogConfig = LogConfig()
@@ -45,7 +46,6 @@ class Config(BaseModel):
     training: TrainingConfig = TrainingConfig()
     index: IndexConfig = IndexConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
-    retrain: RetrainConfig = Field(RetrainConfig(), exclude=True)  # of the log: it makes no other fit either
     gates: GateConfig = Field(GateConfig(), exclude=True)  # of a promotion: another limit makes no other fit
 
     def sized(self, items: int) -> Config:

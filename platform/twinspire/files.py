@@ -6,9 +6,20 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from twinspire.errors import EnvironmentProblem
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def make_folder(path: Path) -> None:
+    """With the folders above it, where it is not there. Errors: EnvironmentProblem where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "there is a file in its place" if isinstance(error, FileExistsError) else error.strerror
+        raise EnvironmentProblem(f"{path}: the folder cannot be made ({reason})") from None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import twinspire
 from twinspire.errors import EnvironmentProblem
+from twinspire.files import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,8 +73,9 @@ def claim(target: Path) -> Iterator[WorkFolder]:
     """The work folder of `target` for the length of a block. It goes when the block ends well, and when it fails with
     nothing to go on from.
 
-    Errors: EnvironmentProblem where another process works in it.
+    Errors: EnvironmentProblem where another process works in it, or it cannot be made.
     """
+    make_folder(target.parent)
     path = target.with_name(f".{target.name}.work")
     lock = _lock(path, target)
     work = WorkFolder(path)

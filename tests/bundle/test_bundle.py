@@ -214,6 +214,16 @@ def test_another_tokeniser_is_refused(copy: Path) -> None:
     assert "tokeniser 0 (ffffffffffff)" in refused(copy)
 
 
+def test_another_version_of_the_tokeniser_is_refused(copy: Path) -> None:
+    edit_manifest(copy, tokeniser_version="0")
+    assert "tokeniser 0 (" in refused(copy)
+
+
+def test_another_number_of_items_is_refused(rich: Rich, copy: Path) -> None:
+    edit_manifest(copy, items=3)
+    assert f"the catalogue has {len(rich.bundle.items)} items, the manifest 3" in refused(copy)
+
+
 def test_a_manifest_that_vouches_for_nothing_is_refused(copy: Path) -> None:
     edit_manifest(copy, files={})
     assert "features.json" in refused(copy)

@@ -147,3 +147,22 @@ def test_times_of_any_unit_and_zone_are_the_same_instants(shop, interactions, un
     assert read.dtype == pl.Datetime("us", "UTC")
     assert read.to_list() == [NOON] * 3
     assert len(data.report.tables["interactions"].casts) == (0 if (unit, zone) == ("us", "UTC") else 1)
+
+
+@pytest.mark.parametrize("name", ["part-1.PARQUET", "part-1.parquet.gz", "000000_0"])
+def test_a_part_file_of_another_name_is_not_left_out(shop, interactions, name):
+    folder = shop(interactions=[interactions(), interactions()])
+    (folder / "interactions" / "part-1.parquet").rename(folder / "interactions" / name)
+    assert f"{name} seems to be a part file, but is not named .parquet" in refusal(folder)
+
+
+def test_what_is_no_part_file_may_lie_beside_them(shop, interactions):
+    folder = shop(interactions=[interactions()])
+    (folder / "interactions" / "README.md").write_text("the log")
+    assert dataset.read(folder).report.tables["interactions"].rows == 3
+
+
+def test_a_path_is_no_pattern(shop, interactions, tmp_path):
+    folder = shop(interactions=[interactions(), interactions()])
+    folder = folder.rename(tmp_path / "shop[1]*")
+    assert dataset.read(folder).report.tables["interactions"].rows == 6

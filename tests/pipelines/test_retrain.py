@@ -106,7 +106,7 @@ def test_days_of_a_shop(shop):
     half = pl.int_range(pl.len()) % 2 == 0
     rows.with_columns(pl.when(half).then(pl.lit("gone")).otherwise("item_id").alias("item_id")).write_parquet(newest)
     for _ in range(2):
-        bad = shop.retrain("retrain.max_bad_share=0.5")
+        bad = shop.retrain("dataset.max_bad_share=0.5")
         assert (bad.kind, bad.version, bad.champion) == ("refused", None, "models:/shop/1")
         assert bad.reasons[0].startswith("interactions: of its newest file, part-08.parquet: 72 of 144 rows (50.00 %)")
     store = mlflow.MlflowClient()
@@ -209,7 +209,7 @@ def test_other_settings_are_another_attempt(shop):
         pipeline.attempt_key("data", config, "teacher"),
         pipeline.attempt_key("data", load_config(None, (*GATES, "model.dim=8")), None),
         pipeline.attempt_key("data", load_config(None, (*GATES, "gates.min_gain=0.1")), None),
-        pipeline.attempt_key("data", load_config(None, (*GATES, "retrain.max_bad_share=0.5")), None),
+        pipeline.attempt_key("data", load_config(None, (*GATES, "dataset.max_bad_share=0.5")), None),
     ]
     assert len({key, *others}) == len(others) + 1
 

@@ -81,7 +81,7 @@ def test_the_next_day_begins_warm_and_a_bad_one_is_refused(line, data):
 
     part = folder / "interactions" / "part-1.parquet"
     later.with_columns(pl.lit("gone").alias("item_id")).write_parquet(part)
-    bad = line(*command(folder, "retrain.max_bad_share=0.9"))
+    bad = line(*command(folder, "dataset.max_bad_share=0.9"))
     assert bad.code == 3, bad.err
     said, reason = last(bad, 2)
     assert said == "refused: the log; models:/shop/1 stays champion"

@@ -89,19 +89,18 @@ class Bundle:
         if verify:
             manifest.verify(folder)
         dictionaries = Dictionaries.load(folder)
-        if dictionaries.tokeniser.fingerprint != manifest.tokeniser_fingerprint:
-            theirs, ours = manifest.tokeniser_fingerprint[:12], dictionaries.tokeniser.fingerprint[:12]
+        theirs = (manifest.tokeniser_version, manifest.tokeniser_fingerprint[:12])
+        ours = (dictionaries.tokeniser.version, dictionaries.tokeniser.fingerprint[:12])
+        if theirs != ours:
             raise BundleError(
-                f"{folder}: made with tokeniser {manifest.tokeniser_version} ({theirs}), "
-                f"this is {dictionaries.tokeniser.version} ({ours}); fit again"
+                f"{folder}: made with tokeniser {theirs[0]} ({theirs[1]}), this is {ours[0]} ({ours[1]}); fit again"
             )
         model = TwoTower(manifest.architecture)
         try:
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except RuntimeError as error:
-            raise BundleError(
-                f"{folder}: model.safetensors does not fit the manifest ({str(error).splitlines()[0]})"
-            ) from None
+            reason = " ".join(str(error).split()[:60])
+            raise BundleError(f"{folder}: model.safetensors does not fit the manifest ({reason})") from None
         # A plain array over the memory map: compiled code takes long to find out what a memmap is.
         vectors = np.asarray(np.load(folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
         index = VectorIndex.load(folder / "index.faiss", manifest.index.parameters, vectors)
@@ -109,11 +108,15 @@ class Bundle:
         if index.size != len(items) or index.index.d != manifest.dimensions:
             held, wanted = f"{index.size} x {index.index.d}", f"{len(items)} x {manifest.dimensions}"
             raise BundleError(f"{folder}: the index holds {held}, the catalogue {wanted}; copy the bundle again")
+        if len(items) != manifest.items:
+            raise BundleError(
+                f"{folder}: the catalogue has {len(items)} items, the manifest {manifest.items}; fit again"
+            )
         stored = folder / IDS
         ids = ItemIds.load(stored / IDS) if stored.exists() else ItemIds.of(items["item_id"])
         encoder = RequestEncoder(
             dictionaries,
-            pl.read_parquet(folder / "users.parquet"),
+            pl.read_parquet(folder / "users.parquet", glob=False),
             ItemRows(ids),
             _history_bags(folder, dictionaries),
         )
@@ -203,7 +206,7 @@ class Bundle:
     @cached_property
     def users(self) -> pl.DataFrame:
         """What the bundle remembers of shoppers: user_id, profile columns, history (item, kind, time; oldest first)."""
-        return pl.read_parquet(self.folder / "users.parquet")
+        return pl.read_parquet(self.folder / "users.parquet", glob=False)
 
     def shoppers(self, count: int) -> list[Shopper]:
         """Some remembered shoppers, those with the longest histories first, for pages and demonstrations."""
@@ -244,7 +247,7 @@ def read_items(folder: Path) -> pl.DataFrame:
         if (folder / ITEMS).exists():
             table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
             return cast("pl.DataFrame", pl.from_arrow(table))
-        return pl.read_parquet(folder / ITEMS_BEFORE_4)
+        return pl.read_parquet(folder / ITEMS_BEFORE_4, glob=False)
     except (OSError, pa.ArrowInvalid, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"{folder}: the items cannot be read ({reason}); copy the bundle again") from None

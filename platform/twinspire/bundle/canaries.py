@@ -46,7 +46,7 @@ _LIST = TypeAdapter(list[Canary])
 
 def write_canaries(bundle: Bundle, folder: Path) -> None:
     """Ask the bundle its most frequent queries, and titles where there are few, and write down what it answers."""
-    frequent = pl.read_parquet(folder / "queries.parquet").sort("clicks", "query", descending=[True, False])
+    frequent = pl.read_parquet(folder / "queries.parquet", glob=False).sort("clicks", "query", descending=[True, False])
     texts = [*frequent["query"].head(MOST // 2), *bundle.items["title"].head(MOST // 4)]
     queries = [Query(text) for text in texts]
     queries += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -50,6 +51,8 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+# What the place that is written to says no with; other system errors are defects of ours.
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
@@ -86,6 +89,12 @@ def main(pipeline: str | None = None) -> None:
         sys.exit(2)
     except TwinspireError as error:
         click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror}", err=True)
         sys.exit(2)
     else:
         if code:

@@ -37,6 +37,7 @@ Cases are the clicks later than every bundle's training; the earlier ones feed t
 @click.option("--max-cases", default=20_000, show_default=True, type=click.IntRange(1), help="More clicks are sampled.")
 @click.option("--seed", default=0, show_default=True, help="Seed of sampling, ties and resamples.")
 @options.quarantine
+@options.max_bad_share
 def command(
     bundle: Path,
     data: Path,
@@ -46,16 +47,20 @@ def command(
     max_cases: int,
     seed: int,
     quarantine: Path | None,
+    max_bad_share: float,
 ) -> None:
     """Compare a bundle with BM25, query memory, popularity and others, by slices of queries, with intervals."""
     from rich.console import Console
 
     from pipelines.evaluate import evaluate_bundle, log_report
-    from twinspire.cli.tables import write_text
+    from twinspire.cli.tables import check_place, write_text
     from twinspire.evaluation import EvaluationConfig, render
 
+    check_place(out)
     config = EvaluationConfig(max_cases=max_cases, seed=seed)
-    report = evaluate_bundle(bundle, data, config, against=against, encoder=encoder, quarantine=quarantine)
+    report = evaluate_bundle(
+        bundle, data, config, against=against, encoder=encoder, quarantine=quarantine, max_bad_share=max_bad_share
+    )
     Console().print(render(report))
     write_text(report.model_dump_json(indent=2), out)
     click.echo(f"report: {out}")

@@ -36,7 +36,7 @@ def command(events: Path) -> None:
         raise EnvironmentProblem(f"{events}: the parts cannot be written ({error.strerror}); nothing is lost") from None
     for table in TABLES:
         files = sorted((events / table).glob("[!.]*.parquet"))
-        rows = pl.scan_parquet(files).select(pl.len()).collect().item() if files else 0
+        rows = pl.scan_parquet(files, glob=False).select(pl.len()).collect().item() if files else 0
         open_ = len(list((events / FOLDER).glob(f"{table}-*{SUFFIX}")))
         beside = f", and {open_} files that servers still write to" if open_ else ""
         click.echo(f"{table:13} {rows:,} rows in {len(files):,} parts{beside}")

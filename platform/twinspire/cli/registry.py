@@ -143,7 +143,7 @@ def show(version: str) -> None:
 @click.argument("version", metavar="VERSION|ALIAS")
 @click.option("--data", type=click.Path(path_type=Path), help="Dataset folder with later clicks or judgements.")
 @click.option("--report", type=click.Path(path_type=Path), help="What `diff --out` wrote, instead of --data.")
-@click.option("--config", "source", help="A YAML file, or a named config; its section `gates` is read.")
+@click.option("--config", "source", help="A YAML file, or a named config; its sections `gates` and `dataset` are read.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting, such as gates.min_gain=0.01.")
 @click.option("--force", metavar="REASON", help="Promote whatever the gates say; the reason is kept.")
 @options.quarantine
@@ -173,13 +173,20 @@ def promote(
     with Console(stderr=True).status("starting"):
         from twinspire import registry
         from twinspire.config import load_config
-    gates = load_config(source, settings).gates
+    config = load_config(source, settings)
     if data is None and report is None:
         decision = registry.unjudged(name, version)
     else:
         comparison = registry.read_comparison(report) if report is not None else None
         decision = registry.judge(
-            name, version, data, comparison=comparison, gates=gates, quarantine=quarantine, show_progress=True
+            name,
+            version,
+            data,
+            comparison=comparison,
+            gates=config.gates,
+            quarantine=quarantine,
+            max_bad_share=config.dataset.max_bad_share,
+            show_progress=True,
         )
     _say(decision)
     if not decision.passed and force is None:
@@ -223,6 +230,7 @@ def history(name: str) -> None:
 @click.option("--max-cases", default=20_000, show_default=True, type=click.IntRange(1), help="More clicks are sampled.")
 @click.option("--mlflow/--no-mlflow", default=True, show_default=True, help="Keep page and JSON with A's run.")
 @options.quarantine
+@options.max_bad_share
 def diff(
     first: str,
     second: str,
@@ -232,6 +240,7 @@ def diff(
     max_cases: int,
     mlflow: bool,
     quarantine: Path | None,
+    max_bad_share: float,
 ) -> None:
     """Compare A with B (NAME@ALIAS, NAME/VERSION, a bundle's folder): figures, slices, changed results, latency."""
     from rich.console import Console
@@ -246,7 +255,13 @@ def diff(
         Console(highlight=False).print(figures_side_by_side(registry.show(first), registry.show(second)))
         return
     comparison = registry.compare_versions(
-        first, second, data, config=EvaluationConfig(max_cases=max_cases), quarantine=quarantine, show_progress=True
+        first,
+        second,
+        data,
+        config=EvaluationConfig(max_cases=max_cases),
+        quarantine=quarantine,
+        max_bad_share=max_bad_share,
+        show_progress=True,
     )
     _show(comparison)
     _write(comparison, html, out)

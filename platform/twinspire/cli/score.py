@@ -39,9 +39,10 @@ def command(bundle: Path, path: Path, out: Path) -> None:
     from rich.progress import track
 
     from twinspire.bundle import Bundle
-    from twinspire.cli.tables import queries, read_table, write_table
+    from twinspire.cli.tables import check_place, queries, read_table, write_table
     from twinspire.errors import DatasetError
 
+    check_place(out)
     table = read_table(path, "pairs", ("query", "item_id"))
     loaded = Bundle.load(bundle)
     known = pl.DataFrame({"item_id": loaded.items["item_id"]}).with_row_index("item")
@@ -57,5 +58,5 @@ def command(bundle: Path, path: Path, out: Path) -> None:
     scores = np.zeros(len(asked), np.float32)
     for start in track(range(0, len(asked), BATCH), "score", disable=len(asked) <= BATCH):
         scores[start : start + BATCH] = loaded.score(asked[start : start + BATCH], rows[start : start + BATCH])
-    write_table(pl.read_parquet(path).with_columns(pl.Series("score", scores)), out)
+    write_table(pl.read_parquet(path, glob=False).with_columns(pl.Series("score", scores)), out)
     click.echo(f"{len(asked):,} pairs: {out}")

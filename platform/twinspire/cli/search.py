@@ -55,8 +55,9 @@ def command(bundle: Path, path: Path, k: int, out: Path, filters: tuple[str, ...
     from rich.progress import track
 
     from twinspire.bundle import Bundle
-    from twinspire.cli.tables import queries, read_table, write_table
+    from twinspire.cli.tables import check_place, queries, read_table, write_table
 
+    check_place(out)
     table = read_table(path, "queries", ("query",))
     loaded = Bundle.load(bundle)
     wide = min(k, len(loaded.item_ids))

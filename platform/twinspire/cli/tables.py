@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -22,7 +23,7 @@ def read_table(path: Path, name: str, required: tuple[str, ...]) -> pl.DataFrame
     Errors: DatasetError for an unreadable file, a missing column, a column of another type, or an empty query.
     """
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except FileNotFoundError:
         raise DatasetError(f"{name}: {path} does not exist") from None
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -46,6 +47,13 @@ def queries(frame: pl.DataFrame) -> list[Query]:
         Query(text, Shopper(user_id=user) if user is not None else None)
         for text, user in zip(frame["query"], frame["user_id"], strict=True)
     ]
+
+
+def check_place(path: Path) -> None:
+    """Before work whose result would be lost. Errors: DatasetError where `path` cannot be written."""
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise DatasetError(f"--out {path}: cannot be written; name a file in a folder that is yours to write to")
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:

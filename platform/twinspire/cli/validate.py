@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from twinspire import dataset
+from twinspire.cli import options
 from twinspire.errors import EnvironmentProblem
 
 EXAMPLES = """\b
@@ -25,14 +26,8 @@ Examples:
     type=click.Path(path_type=Path),
     help="Folder for the bad rows.  [default: DATA/quarantine]",
 )
-@click.option(
-    "--max-bad-share",
-    type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
-    help="Share of bad rows in a table above which the dataset is refused.",
-)
-@click.option("--require-interactions", is_flag=True, help="Refuse a dataset without a log, as fit does.")
+@options.max_bad_share
+@click.option("--require-interactions", is_flag=True, help="Refuse a dataset without a log, as retrain does.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the report here too.")
 def command(
     data: Path,

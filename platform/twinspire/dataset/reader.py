@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from twinspire.dataset.checks import FAULT, fault_code, faults
+from twinspire.dataset.config import MAX_BAD_SHARE
 from twinspire.dataset.fingerprint import fingerprint
 from twinspire.dataset.quarantine import Quarantine
 from twinspire.dataset.report import BadRowsError, LogReport, Report, TableReport
@@ -60,7 +61,7 @@ class _Checked:
 def read(
     path: str | Path,
     *,
-    max_bad_share: float = 0.01,
+    max_bad_share: float = MAX_BAD_SHARE,
     max_bad_share_newest: float | None = None,
     quarantine: str | Path | None = None,
     require_interactions: bool = False,
@@ -243,7 +244,7 @@ def _told(what: str, bad: pl.LazyFrame, rows: int, found: list[Fault], allowed: 
         f"{what}: {total:,} of {rows:,} rows ({100 * total / rows:.2f} %) break the "
         f"contract, above the allowed {100 * allowed:g} %; most often: {reason} ({count:,} rows, such as row "
         f"{example['row']:,} with {column} = {value}); all of them are in {where}: "
-        "mend the table, or allow a larger share"
+        "mend the table, or allow a larger share (--max-bad-share, or --set dataset.max_bad_share where there is --set)"
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twinspire.dataset.schema import Column, Table
 
 ROW = "__row__"
+MAGIC = b"PAR1"
 
 # What reading a damaged file raises: Polars panics on some damage.
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
@@ -68,6 +69,11 @@ def _part_files(folder: Path, name: str) -> tuple[Path, ...]:
     # Names that begin with "_" or "." are what writers leave beside the data (_SUCCESS, .part-0.parquet.crc).
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith(("_", ".")))
     files = tuple(path for path in entries if path.is_file() and path.suffix == ".parquet")
+    other = next((path for path in entries if path not in files and path.is_file() and _is_parquet(path)), None)
+    if other is not None:
+        raise DatasetError(
+            f"{name}: {other} seems to be a part file, but is not named .parquet; rename it, or move it elsewhere"
+        )
     nested = next((path for path in entries if path.is_dir() and any(path.rglob("*.parquet"))), None)
     if nested is not None:
         raise DatasetError(
@@ -76,6 +82,14 @@ def _part_files(folder: Path, name: str) -> tuple[Path, ...]:
     if not files:
         raise DatasetError(f"{name}: no .parquet file in the folder {folder}")
     return files
+
+
+def _is_parquet(path: Path) -> bool:
+    """By its name, whatever follows or however it is written, or by its first bytes."""
+    if ".parquet" in path.name.lower():
+        return True
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _other_format(folder: Path, name: str) -> str:
@@ -109,12 +123,11 @@ def open_table(table: Table, files: tuple[Path, ...]) -> Source:
 
 def _stored_schema(table: Table, path: Path) -> pl.Schema:
     try:
-        schema = pl.read_parquet_schema(path)
+        return pl.scan_parquet(path, glob=False).collect_schema()
     except UNREADABLE as error:
         raise DatasetError(
             f"{table.name}: {path} is no readable Parquet file (cut short or another format): {first_line(error)}"
         ) from error
-    return pl.Schema(schema)
 
 
 def _check(table: Table, path: Path, schema: pl.Schema) -> list[Cast]:

@@ -58,8 +58,8 @@ class Ground:
         judged = None if source.judgements is None else judged_pairs(source.judgements, items)
         if later.is_empty() and (judged is None or judged.is_empty()):
             raise DatasetError(
-                f"interactions: none is later than the bundle's training ({until}), and there are no judgements; give "
-                "later data, or fit with --set log.holdout_days=N and evaluate on the same data"
+                f"interactions: none on the bundle's items is later than its training ({until}), and there are no "
+                "judgements; give later data, or fit with --set log.holdout_days=N and evaluate on the same data"
             )
         return cls(items, positives, later, _training(earlier, items, bundles), judged)
 
@@ -96,6 +96,6 @@ def _positives(source: Dataset, items: pl.DataFrame, bundles: Sequence[Bundle]) 
 def _training(clicks: pl.DataFrame, items: pl.DataFrame, bundles: Sequence[Bundle]) -> TrainingClicks:
     """Counts from the dataset's own earlier clicks, or, where it has none, from what the first bundle remembers."""
     if clicks.is_empty() and bundles:
-        queries = pl.read_parquet(bundles[0].folder / "queries.parquet")
+        queries = pl.read_parquet(bundles[0].folder / "queries.parquet", glob=False)
         return TrainingClicks.remembered(queries, items["clicks"].to_numpy())
     return TrainingClicks.of(clicks, len(items))

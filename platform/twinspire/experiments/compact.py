@@ -109,7 +109,7 @@ class Compactor:
         for name, held in self._hashes.items():
             hit = held[np.minimum(np.searchsorted(held, hashes), len(held) - 1)] == hashes
             if hit.any():  # nearly always the same event, but another one may have the same hash
-                ids = pl.read_parquet(self._folder / INTERACTIONS_FOLDER / name, columns=["event_id"])["event_id"]
+                ids = _ids(self._folder / INTERACTIONS_FOLDER / name)
                 suspects = rows["event_id"].filter(pl.Series(hit))
                 known += suspects.filter(suspects.is_in(ids.implode())).to_list()
         return rows.filter(~pl.col("event_id").is_in(known)) if known else rows
@@ -121,9 +121,9 @@ class Compactor:
         names = {path.name for path in folder.glob("[!.]*.parquet") if path.stat().st_mtime >= oldest}
         self._hashes = {name: held for name, held in self._hashes.items() if name in names}
         for name in names - set(self._hashes):
-            columns = pl.read_parquet_schema(folder / name)
+            columns = pl.scan_parquet(folder / name, glob=False).collect_schema()
             if "event_id" in columns:  # a log of another origin may stand beside
-                ids = pl.read_parquet(folder / name, columns=["event_id"])["event_id"].drop_nulls()
+                ids = _ids(folder / name).drop_nulls()
                 if len(ids):
                     self._hashes[name] = np.sort(ids.hash().to_numpy())
 
@@ -132,6 +132,10 @@ class Compactor:
         with (self._segments / "compact.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _ids(part: Path) -> pl.Series:
+    return pl.read_parquet(part, columns=["event_id"], glob=False)["event_id"]
 
 
 def _write(rows: pl.DataFrame, part: Path) -> None:

@@ -90,7 +90,7 @@ class Events:
     def _scan(self, table: str) -> pl.LazyFrame | None:
         files = self._files[table]
         return (
-            pl.scan_parquet([file.path for file in files], missing_columns="insert", extra_columns="ignore")
+            pl.scan_parquet([file.path for file in files], missing_columns="insert", extra_columns="ignore", glob=False)
             if files
             else None
         )
@@ -103,7 +103,7 @@ class Events:
         ]
         if not some:
             return None
-        scanned = pl.scan_parquet(some, missing_columns="insert", extra_columns="ignore")
+        scanned = pl.scan_parquet(some, missing_columns="insert", extra_columns="ignore", glob=False)
         return scanned.filter(pl.col("timestamp") >= begin, pl.col("timestamp") < end)
 
     @property

@@ -199,7 +199,7 @@ def _drafted(folder: Path, experiment: Experiment, until: datetime | None) -> pl
     files = sorted((folder / "exposures").glob("*.parquet"))
     if not files:
         raise DatasetError(f"{folder}: there is no exposures/*.parquet; give the folder of serve's --events")
-    exposures = pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore")
+    exposures = pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore", glob=False)
     if "teams" not in exposures.collect_schema():
         raise DatasetError(f"{folder}: its exposures have no column teams, so no answer was interleaved")
     return counted(exposures, experiment, until).filter(pl.col("teams").is_not_null())
@@ -210,7 +210,7 @@ def _clicks(folder: Path, until: datetime | None) -> pl.LazyFrame:
     files = sorted((folder / "interactions").glob("*.parquet"))
     if not files:
         return pl.LazyFrame(schema={"request_id": pl.String, "item_id": pl.String, "at": pl.Datetime("us", "UTC")})
-    interactions = pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore")
+    interactions = pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore", glob=False)
     credited = interactions.filter(pl.col("event").is_in(CREDITED), pl.col("request_id").is_not_null())
     if until is not None:
         credited = credited.filter(pl.col("timestamp") < until)

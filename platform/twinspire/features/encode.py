@@ -75,7 +75,7 @@ class Encoded:
     @property
     def validation(self) -> pl.DataFrame:
         """The validation window's rows."""
-        return pl.read_parquet(self.folder / "rows" / "validation.parquet")
+        return pl.read_parquet(self.folder / "rows" / "validation.parquet", glob=False)
 
     def clicks(self, part: str) -> np.ndarray:
         """Rows of each item, (n,), in `training` or `all`; unweighted, as batches draw them."""
@@ -110,8 +110,8 @@ def encode(
     shutil.rmtree(folder, ignore_errors=True)
     positives = read_positives(dataset, log)
     thin = len(positives) < log.fill_up_to and not impressions
-    learnt = with_titles(positives, item_text(dataset.items, features), seed) if thin else positives
     config = resolve(features, dataset, positives.history_lengths)
+    learnt = with_titles(positives, item_text(dataset.items, features), seed) if thin else positives
     clicks = positives.item_clicks(len(dataset.items))
     min_count = next((feature.min_count for feature in config.item if isinstance(feature, Id)), 1)
     ids, id_rows = id_bags(clicks, min_count)

@@ -137,6 +137,9 @@ def _check_names(config: FeatureConfig) -> None:
 def _check_column(table: pl.DataFrame, name: str, column: str, key: str) -> None:
     if column not in table.columns:
         raise ConfigError(f"{key}: the {name} table has no column {column!r}; it has {', '.join(table.columns)}")
+    dtype = table.schema[column]
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+        raise ConfigError(f"{key}: column {column!r} of {name} is {dtype}; it must hold one text or number a row")
 
 
 def _check_number(table: pl.DataFrame, name: str, feature: Category | Number) -> None:

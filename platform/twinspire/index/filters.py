@@ -148,7 +148,7 @@ class Column:
     def load(cls, stem: Path, kind: Kind) -> Column:
         """Read what `save` wrote, memory-mapped."""
         order, rank, starts = (load_array(f"{stem}.{name}.npy") for name in ("order", "rank", "starts"))
-        values = pl.read_parquet(f"{stem}.values.parquet")["value"]
+        values = pl.read_parquet(f"{stem}.values.parquet", glob=False)["value"]
         return cls(kind, order, rank, values.to_list() if kind == "text" else values.to_numpy(), starts)
 
 

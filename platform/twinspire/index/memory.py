@@ -79,7 +79,7 @@ class QueryMemory:
     @classmethod
     def load(cls, path: Path) -> QueryMemory:
         """Read what `save` wrote."""
-        pairs = pl.read_parquet(path)
+        pairs = pl.read_parquet(path, glob=False)
         kept = pairs.group_by("query", maintain_order=True).len()
         items = Ragged.from_lengths(pairs["item"].to_numpy(), kept["len"].to_numpy())
         return cls(kept["query"], items, pairs["share"].to_numpy())

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from twinspire import dataset
 from twinspire.bundle import Bundle
 from twinspire.bundle.manifest import MANIFEST
+from twinspire.dataset.config import MAX_BAD_SHARE
 from twinspire.errors import RegistryError
 from twinspire.evaluation.comparison import Comparison, compare
 from twinspire.evaluation.figures.comparison import comparison_page
@@ -45,6 +46,7 @@ def compare_versions(
     uri: str | None = None,
     cache: Path | None = None,
     quarantine: Path | None = None,
+    max_bad_share: float = MAX_BAD_SHARE,
     show_progress: bool = False,
 ) -> Comparison:
     """Measure two versions (`NAME@ALIAS`, `NAME/VERSION`), or one alone, on clicks later than the training of both.
@@ -52,7 +54,7 @@ def compare_versions(
     `data` is a dataset's folder. A bundle's folder may stand for a version.
     Errors: RegistryError, BundleError, DatasetError, EnvironmentProblem.
     """
-    source = dataset.read(data, quarantine=quarantine)
+    source = dataset.read(data, quarantine=quarantine, max_bad_share=max_bad_share)
     sides = [_loaded(one, uri, cache) for one in (first, second) if one is not None]
     other = sides[1] if second is not None else None
     if other is not None and other[0] == sides[0][0]:
@@ -71,6 +73,7 @@ def judge(
     uri: str | None = None,
     cache: Path | None = None,
     quarantine: Path | None = None,
+    max_bad_share: float = MAX_BAD_SHARE,
     show_progress: bool = False,
 ) -> Decision:
     """Judge a version (its number or an alias) against the champion, on `data` or by a `comparison` made before.
@@ -97,6 +100,7 @@ def judge(
             uri=uri,
             cache=cache,
             quarantine=quarantine,
+            max_bad_share=max_bad_share,
             show_progress=show_progress,
         )
     _check_sides(comparison, version, champion)

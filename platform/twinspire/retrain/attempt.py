@@ -80,7 +80,7 @@ class Attempt:
 def attempt_key(fingerprint: str, config: Config, teacher: str | None) -> str:
     """Of the data, the whole config (gates too), the teacher and the code: 32 hex digits."""
     whole = config.model_dump(mode="json")
-    whole |= {"gates": config.gates.model_dump(mode="json"), "retrain": config.retrain.model_dump(mode="json")}
+    whole |= {"gates": config.gates.model_dump(mode="json"), "dataset": config.dataset.model_dump(mode="json")}
     told = json.dumps([fingerprint, whole, teacher, code_version()], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 

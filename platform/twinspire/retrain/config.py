@@ -1,27 +1,14 @@
-"""Config of the daily loop, and what it has instead of the defaults of a single fit and a single promotion."""
+"""What the daily loop has instead of the defaults of a single fit and a single promotion."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from twinspire.config import Config
 
 HOLDOUT_DAYS = 1.0
 MIN_GAIN = -0.02
-
-
-class RetrainConfig(BaseModel):
-    """How bad a log may be before it is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_bad_share: float = Field(0.01, ge=0, le=1, description="of the rows of a table")
-    max_bad_share_newest: float = Field(
-        0.05, ge=0, le=1, description="of the rows of the last file of the interactions, where there are several"
-    )
 
 
 def daily(config: Config) -> Config:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from twinspire.errors import ConfigError
+from twinspire.files import make_folder
 from twinspire.simulation.arrays import stream
 from twinspire.simulation.brands import brand_count, make_brands
 from twinspire.simulation.catalogue import DAYS, NEW_SHARE, items_table, make_items
@@ -88,7 +89,7 @@ def simulate(
             raise ConfigError(f"{name} is {value}; give a number from 0 to {most:g}")
     if out.is_dir():
         shutil.rmtree(out)
-    out.mkdir(parents=True)
+    make_folder(out)
     market = load_market()
     progress("catalogue", 0)
     brands = make_brands(market, stream(seed, "brands"), brand_count(items))

@@ -212,7 +212,9 @@ def _part(folder: Path, name: str) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             arrays: dict[str, Any] = dict(archive)
         if name == "queries":
-            arrays["text"] = pl.read_parquet(folder / "queries.parquet", columns=["query"])["query"].to_list()
+            arrays["text"] = pl.read_parquet(folder / "queries.parquet", columns=["query"], glob=False)[
+                "query"
+            ].to_list()
     except (OSError, ValueError, BadZipFile, pl.exceptions.PolarsError) as error:
         raise DatasetError(f"{path} is not a readable part of a truth ({error}); simulate the market again") from error
     return arrays

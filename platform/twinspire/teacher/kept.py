@@ -35,7 +35,7 @@ class KeptVectors:
         """
         kind = "titles" if documents else "texts"
         wanted = pl.DataFrame({"text": pl.Series(list(texts), dtype=pl.String)}).unique(maintain_order=True)
-        known = [pl.read_parquet(path) for path in sorted(self.folder.glob(f"{kind}-*.parquet"))]
+        known = [pl.read_parquet(path, glob=False) for path in sorted(self.folder.glob(f"{kind}-*.parquet"))]
         parts = [part.join(wanted, on="text", how="semi") for part in known]
         missing = wanted.join(pl.concat(parts), on="text", how="anti") if parts else wanted
         advance(len(texts) - len(missing))

@@ -63,7 +63,7 @@ class ReadPart:
         """
         path, round_, rank = Path(str(task["path"][0])), int(task["round"][0]), self.share.rank
         mine = first_row(self.share, round_, _number(task, "first"))
-        frame = pl.read_parquet(path, columns=list(ROWS))
+        frame = pl.read_parquet(path, columns=list(ROWS), glob=False)
         kept = slice(mine, None, self.share.world)
         rows = {name: frame[name].to_numpy()[kept] for name in ROWS}
         rng = np.random.default_rng([self.seed, round_, int(task["part"][0]), rank])

@@ -36,7 +36,7 @@ def labelled_columns(
     has such pairs.
     """
     if negatives.kind == "impressions":
-        shown = pl.read_parquet(path, columns=["impressions"])["impressions"].gather_every(
+        shown = pl.read_parquet(path, columns=["impressions"], glob=False)["impressions"].gather_every(
             rows.step or 1, rows.start or 0
         )
         bags = Ragged.from_lengths(shown.explode().drop_nulls().to_numpy(), shown.list.len().to_numpy())
