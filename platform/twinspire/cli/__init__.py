@@ -29,6 +29,7 @@ COMMANDS = {
     "events": "Count what servers have kept, and recover what killed ones left.",
     "registry": "Register, compare, promote and roll back bundles with MLflow.",
     "experiment": "Plan, start, stop and judge A/B tests.",
+    "bench": "Run the benchmarks behind the README's figures.",
 }
 # Those that are modules of `pipelines` too, and can run as Ray jobs.
 PIPELINES = ("fit", "retrain", "evaluate", "figures", "heads")
