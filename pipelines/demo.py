@@ -61,19 +61,9 @@ def run_demo(folder: Path, *, wait: bool) -> None:
     step("a market with a known truth", "simulate", *MARKET, "--out", market)
     step("train on all but the last week", "fit", "--data", market, "--out", bundle, "--set", HOLDOUT)
     step("compare on that week", "evaluate", "--bundle", bundle, "--data", market, "--out", report)
-    step(
-        "register",
-        "registry",
-        "register",
-        "--bundle",
-        bundle,
-        "--name",
-        NAME,
-        "--alias",
-        "champion",
-        "--report",
-        report,
-    )
+    register = ("register", "--bundle", bundle, "--name", NAME, "--alias", "challenger", "--report", report)
+    step("register", "registry", *register)
+    step("promote", "registry", "promote", NAME, "challenger", "--force", "a demo has no champion to judge it against")
     port, dashboard, mlflow = free_port(8000), free_port(8265), free_port(5000)
     url = f"http://127.0.0.1:{port}"
     serve = ("serve", "--bundle", f"models:/{NAME}@champion", "--port", port, "--dashboard-port", dashboard)

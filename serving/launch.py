@@ -300,7 +300,10 @@ def _reason(status: Any) -> TwinspireError:
     kind, message = (
         ours[-1] if ours else ("", "a replica did not start; see Ray's logs in /tmp/ray/session_latest/logs")
     )
-    return BundleError(message) if kind == "BundleError" else EnvironmentProblem(f"{kind}: {message}".lstrip(": "))
+    if kind == BundleError.__name__:
+        return BundleError(message)
+    named = kind and kind not in {known.__name__ for known in TwinspireError.__subclasses__()}
+    return EnvironmentProblem(f"{kind}: {message}" if named else message)
 
 
 def _shut_down() -> None:

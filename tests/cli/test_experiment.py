@@ -74,6 +74,23 @@ def test_an_interleaved_one_has_a_page_too(tmp_path):
     assert ended.stdout.startswith("Too early to say: ")
     assert "the draft is fair" in ended.stdout
     assert "Too early to say" in (tmp_path / "mix.html").read_text()
+    promote = ("stop", "mix", "--experiments", tmp_path, "--events", tmp_path, "--data", "shop", "--promote")
+    (tmp_path / "mix.yaml").write_text((tmp_path / "mix.yaml").read_text() + "status: running\n")
+    with pytest.raises(ExperimentError, match="mix interleaves, which shows whose items are clicked more"):
+        run(*promote)
+
+
+def test_stop_says_who_gets_what(tmp_path):
+    control = "{name: words, parameters: {retrieval: lexical}}"
+    (tmp_path / "w.yaml").write_text(f"name: w\narms: [{control}, {{name: hybrid}}]\nstatus: running\n")
+    told = run("stop", "w", "--experiments", tmp_path).stdout
+    assert "all who are in it get its control, words: the server's bundle with retrieval=lexical" in told
+    assert "others get the server's default" in told
+
+
+def test_watch_without_events_guards_nothing_and_says_so(folders, tmp_path):
+    with pytest.raises(ExperimentError, match="no folder there"):
+        run("watch", "--experiments", folders[0], "--events", tmp_path / "typo", "--once")
 
 
 def test_plan(folders):

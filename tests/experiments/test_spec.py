@@ -77,6 +77,10 @@ def test_what_is_left_out(read):
         (SMALL + "audience: {age: {}}", "audience.age: give min, max or both"),
         (SMALL + "audience: {age: []}", "audience.age: give at least one value"),
         ("name: a\nkind: interleave\narms: [{name: x}, {name: y}, {name: z}]", "arms: interleaving is between two"),
+        (
+            "name: a\nkind: interleave\narms: [{name: x}, {name: y}]\nguardrails: {error_share: 0.1}",
+            "guardrails: an interleaved answer is of both arms",
+        ),
     ],
 )
 def test_what_is_not_sound_is_one_line_that_names_the_key(read, tmp_path, text, says):

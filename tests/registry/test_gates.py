@@ -144,7 +144,8 @@ def test_judged_pairs_stand_in_for_clicks():
     found = comparison(BETTER, cases=0, judgements=judged)
     found.report.slices["all"] = none
     assert refused(found, metrics=["auc"]) == []
-    assert refused(found) == ["gain mrr"]
+    assert refused(found) == ["cases", "gain mrr"]
+    assert refused(comparison(BETTER, cases=90, judgements=judged)) == ["cases"], "clicks are what mrr is measured on"
 
 
 @pytest.mark.parametrize("wrong", [{"metrics": []}, {"worst_slice": -1}, {"max_p99_ms": 0}, {"min_gains": 1}])

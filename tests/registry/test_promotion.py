@@ -77,6 +77,7 @@ def test_a_rollback_swaps_and_a_second_one_swaps_again(versions):
         ("rollback", 2, "1"),
         ("rollback", 1, "2"),
         ("promotion", 2, "1"),
+        ("registration", 1, ""),
     ]
     assert told[1].reason == "fewer carts"
     assert "every gate passed" in told[2].reason
@@ -87,7 +88,7 @@ def test_there_is_nothing_to_go_back_to(versions, store):
         registry.rollback("shop")
     with pytest.raises(RegistryError, match=r"no model 'stop'.*it has shop"):
         registry.rollback("stop")
-    assert registry.history("shop") == []
+    assert [(one.action, one.version) for one in registry.history("shop")] == [("registration", 1)]
 
 
 def test_a_decision_against_another_champion_is_overtaken(versions):
@@ -237,7 +238,7 @@ def check_race(told, uri, rounds=ROUNDS, start=1):
         champion, previous = outcomes["won"], champion
     assert there(uri=uri) == {"champion": champion, "previous": previous}
     told = registry.history("shop", uri=uri)
-    assert (len(told), told[0].version) == (rounds, champion)
+    assert (len(told), told[0].version) == (rounds + 1, champion), "and the first champion's registration"
 
 
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(versions, store):

@@ -49,14 +49,27 @@ def test_tags_say_what_the_bundle_is(store, tiny_bundle):
 def test_an_alias_moves_and_the_fetch_follows(store, tiny_bundle, copy_bundle):
     registry.register(tiny_bundle, "shop", alias="champion")
     before = registry.fetch("models:/shop@champion")
-    second = registry.register(copy_bundle(version="later"), "shop", alias="champion")
+    second = registry.register(copy_bundle(version="later"), "shop")
     assert second.version == 2
+    registry.promote(registry.unjudged("shop", 2), force="to see")
     after = registry.fetch("models:/shop@champion")
     assert after != before
     assert json.loads((after / "manifest.json").read_text())["version"] == "later"
     assert registry.fetch("models:/shop/1") == before
     listed = registry.list_versions("shop")
-    assert [(v.version, v.aliases) for v in listed] == [(2, ("champion",)), (1, ())]
+    assert [(v.version, v.aliases) for v in listed] == [(2, ("champion",)), (1, ("previous",))]
+
+
+def test_another_champion_is_promoted_not_registered(store, tiny_bundle, copy_bundle):
+    registry.register(tiny_bundle, "shop", alias="champion")
+    later = copy_bundle(version="later")
+    with pytest.raises(RegistryError, match="has a champion, version 1; register without the alias champion"):
+        registry.register(later, "shop", alias="champion")
+    assert [version.version for version in registry.list_versions("shop")] == [1], "nothing was uploaded"
+    with pytest.raises(RegistryError, match="alias previous is set by promotions"):
+        registry.register(later, "shop", alias="previous")
+    assert registry.register(tiny_bundle, "shop", alias="champion").aliases == ("champion",), "said twice"
+    assert len(registry.history("shop")) == 1
 
 
 def test_what_was_fetched_last_is_known_without_mlflow(store, tiny_bundle, copy_bundle, monkeypatch, tmp_path):
@@ -64,7 +77,8 @@ def test_what_was_fetched_last_is_known_without_mlflow(store, tiny_bundle, copy_
     assert registry.resolve("models:/shop@champion") == "models:/shop/1"
     assert registry.last_fetched("models:/shop@champion") is None
     first = registry.fetch("models:/shop@champion")
-    registry.register(copy_bundle(version="later"), "shop", alias="champion")
+    registry.register(copy_bundle(version="later"), "shop")
+    registry.promote(registry.unjudged("shop", 2), force="to see")
     assert registry.resolve("models:/shop@champion") == "models:/shop/2"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
     assert registry.last_fetched("models:/shop@champion") == ("models:/shop/1", first)

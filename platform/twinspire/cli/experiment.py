@@ -163,7 +163,7 @@ def start(name: str, experiments: Path) -> None:
 @click.option("--promote", is_flag=True, help="Make the winner the registry's champion first, through its gates.")
 @click.option("--data", type=click.Path(path_type=Path), help="Dataset that the gates judge on, for --promote.")
 def stop(name: str, experiments: Path, events: Path | None, reason: str, promote: bool, data: Path | None) -> None:
-    """Stop an experiment: from now on everyone gets the control."""
+    """Stop an experiment: from now on all who are in it get the control."""
     from twinspire.experiments import store
 
     if promote:
@@ -176,8 +176,12 @@ def stop(name: str, experiments: Path, events: Path | None, reason: str, promote
         champion = promote_winner(experiment, analyse(events, experiment), data)
         reason = f"{reason}; {champion} promoted" if reason else f"{champion} promoted"
         click.echo(f"{champion} is the champion")
-    control = store.stop(experiments, name, reason).control.bundle or "the server's default"
-    click.echo(f"{name} is stopped; everyone gets the control, {control}")
+    control = store.stop(experiments, name, reason).control
+    given = [f"{key}={value}" for key, value in control.parameters if key in control.parameters.model_fields_set]
+    what = " with ".join([control.bundle or "the server's bundle", *([", ".join(given)] if given else [])])
+    click.echo(f"{name} is stopped; all who are in it get its control, {control.name}: {what}")
+    if control.bundle or given:
+        click.echo("others get the server's default; edit the control where all should get the same")
 
 
 @command.command(epilog=REPORT_EXAMPLES)

@@ -11,7 +11,7 @@ import polars as pl
 from scipy.stats import chisquare, norm
 from statsmodels.stats.multitest import multipletests
 
-from twinspire.errors import ConfigError, DatasetError
+from twinspire.errors import ConfigError, DatasetError, ExperimentError
 from twinspire.experiments import guardrails, sequential
 from twinspire.experiments.contrast import Contrast, contrast, relative_variance
 from twinspire.experiments.events import HEAD, TAIL, TORSO, Events
@@ -56,8 +56,13 @@ BUCKET = np.log(1.01)  # of took_ms: percentiles are right to 1 %
 def analyse(folder: Path, experiment: Experiment, *, until: datetime | None = None) -> Report:
     """Read the events, compare every treatment with the control, decide.
 
-    Errors: DatasetError where there are no exposures of the experiment.
+    Errors: DatasetError where there are no exposures of the experiment; ExperimentError for one that interleaves.
     """
+    if experiment.kind == "interleave":
+        raise ExperimentError(
+            f"{experiment.name} interleaves, which shows whose items are clicked more, and no metric of an arm: "
+            "see its report, and split traffic between the two arms to promote one"
+        )
     events = Events(folder, experiment, until)
     metrics = {name: events.metrics.metric(name) for name in events.metrics.names}
     before = events.before()
@@ -95,7 +100,7 @@ def analyse(folder: Path, experiment: Experiment, *, until: datetime | None = No
 def baseline_of(folder: Path, experiment: Experiment, metric: str) -> Baseline:
     """Level, spread and traffic of a metric, of the control of an experiment that ran before.
 
-    Errors: ConfigError for a metric that is not known; DatasetError for no exposures, or too few.
+    Errors: ConfigError for a metric that is not known; DatasetError for no exposures, too few, or of less than a day.
     """
     events = Events(folder, experiment)
     if metric not in BUILT_IN and metric not in events.metrics.declared:
@@ -106,7 +111,11 @@ def baseline_of(folder: Path, experiment: Experiment, metric: str) -> Baseline:
     control = Moments(sums[0, ALL, 0].sum(axis=0))
     if control.total("active") < 2:
         raise DatasetError(f"{folder}: the control of {experiment.name} has nothing to measure {metric} by")
-    days = max((events.last - events.since) / timedelta(days=1), 1e-9)
+    days = (events.last - events.since) / timedelta(days=1)
+    if days < 1:
+        raise DatasetError(
+            f"{folder}: {experiment.name} has run for {24 * days:.1f} hours; at least a day says what comes in a day"
+        )
     return Baseline(float(control.rate), float(np.sqrt(relative_variance(control))), len(events.units) / days)
 
 

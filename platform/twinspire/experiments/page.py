@@ -40,16 +40,17 @@ def render(report: Report) -> str:
 
 
 def _arms(report: Report, drawn: Pictures) -> str:
-    return "".join(
-        _metrics(report, arm)
-        + drawn.section(
-            f"How the difference became known{_of(report, arm)}",
-            "The line is the difference to the control so far; the band is what it may truly be. A band wholly on one "
-            "side of zero is a clear difference, on whatever day you look.",
-            pictures.over_time(report, arm),
-        )
-        for arm in report.treatments
+    return "".join(_metrics(report, arm) + _over_time(report, arm, drawn) for arm in report.treatments)
+
+
+def _over_time(report: Report, arm: str, drawn: Pictures) -> str:
+    drawing = pictures.over_time(report, arm)
+    told = (
+        "The line is the difference to the control so far; the band is what it may truly be. A band wholly on one side "
+        "of zero is a clear difference, on whatever day you look."
     )
+    title = f"How the difference became known{_of(report, arm)}"
+    return drawn.section(title, told if drawing else "Too few to compare so far.", drawing)
 
 
 def _who_gains(report: Report, drawn: Pictures) -> str:

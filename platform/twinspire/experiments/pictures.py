@@ -24,11 +24,11 @@ SURE = 3.29  # standard errors: the sample ratio's alarm, p < 0.001
 FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#374151"}
 
 
-def over_time(report: Report, arm: str) -> go.Figure:
-    """Lift of each metric by look, with its always-valid interval."""
+def over_time(report: Report, arm: str) -> go.Figure | None:
+    """Lift of each metric by look, with its always-valid interval; None where nothing could be compared yet."""
     found = [one for one in report.comparisons if one.arm == arm and one.curve]
     if not found:
-        return styled(go.Figure(), 120)
+        return None
     columns = min(len(found), 2)
     rows = -(-len(found) // columns)
     figure = make_subplots(

@@ -28,16 +28,11 @@ METHODS = (
 def render(found: Preference) -> str:
     """The page; plotly's own script (5 MB) is in it, once."""
     drawn = Pictures()
-    first, second = found.arms
+    second = found.arms[1]
     fair = drawn.section("Was the draft fair?", _fair(found))
     sections = [
         drawn.section(f"What {found.unit}s prefer", _counts(found), _bar(found)),
-        drawn.section(
-            "How the preference became known",
-            f"The line is {second}'s share of the {found.unit}s who prefer one arm; the band is what it may truly be. "
-            f"A band wholly above one half prefers {second}, below it {first}, on whatever day you look.",
-            _over_time(found),
-        ),
+        _known(found, drawn),
         drawn.section(
             "Who prefers what",
             f"How many prefer {second}, by part of the searches. Ranges are wider here: several rows are looked at, "
@@ -47,6 +42,17 @@ def render(found: Preference) -> str:
     ]
     ordered = [*sections, fair] if found.draft.trusted else [fair, *sections]
     return document(found, *WORDS[found.verdict.kind], [*ordered, _glossary(found)])
+
+
+def _known(found: Preference, drawn: Pictures) -> str:
+    first, second = found.arms
+    drawing = _over_time(found)
+    told = (
+        f"The line is {second}'s share of the {found.unit}s who prefer one arm; the band is what it may truly be. A "
+        f"band wholly above one half prefers {second}, below it {first}, on whatever day you look."
+    )
+    few = "After a second look there is a picture here."
+    return drawn.section("How the preference became known", told if drawing else few, drawing)
 
 
 def _counts(found: Preference) -> str:
@@ -76,11 +82,12 @@ def _bar(found: Preference) -> go.Figure:
     return styled(figure, 150)
 
 
-def _over_time(found: Preference) -> go.Figure:
+def _over_time(found: Preference) -> go.Figure | None:
+    """None where there is no band to draw yet."""
     known = [one for one in found.curve if one.share is not None]
+    if len(known) < 2:
+        return None
     figure = go.Figure()
-    if not known:
-        return styled(figure, 120)
     values = np.array([(one.share, one.low, one.high) for one in known], np.float64)
     band(figure, Curve([one.time for one in known], *values.T), _tone(found), {}, centre=0.5, sign="")
     figure.add_hline(y=50, line_color=ZERO, line_width=1.5)

@@ -102,6 +102,10 @@ class Experiment(_Declared):
             raise ValueError("arms: each needs a name of its own")
         if self.kind == "interleave" and len(self.arms) != 2:
             raise ValueError("arms: interleaving is between two")
+        if self.kind == "interleave" and self.guardrails != Guardrails():
+            raise ValueError(
+                "guardrails: an interleaved answer is of both arms, so none of them can be blamed; leave out"
+            )
         for column, condition in self.audience.items():
             if isinstance(condition, Range) and condition.min is None and condition.max is None:
                 raise ValueError(f"audience.{column}: give min, max or both")

@@ -82,7 +82,7 @@ def find_running(folder: Path, name: str) -> tuple[Path, Experiment]:
 
 
 def stop(folder: Path, name: str, reason: str, *, now: datetime | None = None) -> Experiment:
-    """Stop an experiment: everyone gets the control. Its events stay, and can be reported on.
+    """Stop an experiment: all who are in it get the control. Its events stay, and can be reported on.
 
     Errors: ExperimentError where it does not run.
     """

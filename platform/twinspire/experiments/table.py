@@ -82,7 +82,8 @@ def render_plan(plan: Plan, metric: str, unit: str) -> Group:
     """The answer in a sentence, and what shorter and longer tests can see."""
     sentence = Text.assemble(
         ("A change of ", ""), (f"{plan.lift:+.2%}", "bold"),
-        (f" in {metric} is found {plan.power:.0%} of the time with {plan.units_always:,.0f} {unit}s an arm: ", ""),
+        (f" in {metric} is found {plan.power:.0%} of the time with ", ""),
+        (f"{plan.units_always:,.0f} {unit}s in the smallest arm: ", ""),
         (f"{_days(plan.days_always)}", "bold"), (" if you look as often as you like, ", ""),
         (_days(plan.days_once), "bold"), (f" ({plan.units_once:,.0f} {unit}s) if you look once, at the end.", ""),
     )  # fmt: skip

@@ -23,6 +23,8 @@ def look(experiments: Path, events: Path) -> Iterator[str]:
     """
     if not experiments.is_dir():
         raise ExperimentError(f"--experiments {experiments}: there is no such folder")
+    if not events.is_dir():
+        raise ExperimentError(f"--events {events}: no folder there; `twinspire serve --events DIR` makes one")
     for path in sorted(path for path in experiments.iterdir() if path.suffix in store.SUFFIXES):
         try:
             experiment = read_experiment(path)

@@ -33,7 +33,9 @@ class GateConfig(BaseModel):
     certain: bool = Field(True, description="the low end of the paired 95 % interval must gain, not the figure alone")
     worst_slice: float = Field(0.05, ge=0, description="no slice of queries may lose more of a metric than this")
     slice_queries: int = Field(30, ge=1, description="slices of fewer distinct queries are not judged")
-    min_cases: int = Field(100, ge=0, description="later clicks that a verdict needs; judged pairs count too")
+    min_cases: int = Field(
+        100, ge=0, description="later clicks that a verdict needs; judged pairs, where the metrics are theirs alone"
+    )
     floors: dict[str, float] = Field({}, description="the least of a metric, such as {recall@10: 0.5}")
     min_recall: float = Field(0.9, ge=0, le=1, description="the least recall@100 of the index, against exact search")
     max_p99_ms: float | None = Field(
@@ -65,8 +67,11 @@ def judge(comparison: Comparison, config: GateConfig) -> list[Gate]:
 
 def _absolute(comparison: Comparison, config: GateConfig) -> Iterator[Gate]:
     side = comparison.first
-    cases = comparison.report.cases_evaluated + _judged_pairs(comparison)
-    yield _least("cases", float(cases), config.min_cases, "later clicks and judged pairs", digits=0)
+    judged = comparison.report.judgements
+    if judged and all(comparison.where(metric) is judged for metric in config.metrics):
+        yield _least("cases", float(judged.cases), config.min_cases, "judged pairs", digits=0)
+    else:
+        yield _least("cases", float(comparison.report.cases_evaluated), config.min_cases, "later clicks", digits=0)
     for metric, floor in config.floors.items():
         value = _value(comparison, metric)
         yield _least(f"floor {metric}", value, floor, metric)
@@ -153,7 +158,3 @@ def _difference(section: Section, metric: str) -> Estimate | None:
 def _value(comparison: Comparison, metric: str) -> float | None:
     section = comparison.where(metric)
     return None if section is None else next(iter(section.systems.values()))[metric].value
-
-
-def _judged_pairs(comparison: Comparison) -> int:
-    return comparison.report.judgements.cases if comparison.report.judgements else 0

@@ -13,8 +13,10 @@ from mlflow.models import Model
 
 from twinspire.bundle import Manifest
 from twinspire.bundle.manifest import MANIFEST, sha256
+from twinspire.errors import RegistryError
 from twinspire.mlflow_client import NOT_THERE, THERE_ALREADY, artifact_root, clear_errors, connect
 from twinspire.registry import flavour
+from twinspire.registry.claims import CHAMPION, PREVIOUS, aliases, claim
 from twinspire.registry.figures import bundle_figures, metric_key, report_figures
 from twinspire.registry.versions import CHECKSUM, Version, check_alias, check_name, search, to_version
 
@@ -40,13 +42,15 @@ def register(
 
     `uri` is MLflow's (default: `tracking_uri()`). `metrics` are logged with the version, and so are the figures of
     `report`, a file that `twinspire evaluate` wrote; `tags` are kept beside those of every bundle. A bundle that `name`
-    already has keeps its version.
+    already has keeps its version. The alias `champion` is for a model's first one: later ones are judged and promoted.
     Errors: BundleError, RegistryError, EnvironmentProblem; then no version is made.
     """
     folder = Path(bundle)
     check_name(name)
     if alias is not None:
         check_alias(alias)
+        if alias == PREVIOUS:
+            raise RegistryError(f"alias {PREVIOUS} is set by promotions and rollbacks alone; register without it")
     manifest = Manifest.read(folder)
     manifest.verify(folder)
     figures = report_figures(Path(report)) if report is not None else {}
@@ -54,15 +58,43 @@ def register(
     client = connect(uri, create=True)
     with clear_errors(client):
         version = next(search(client, f"name = '{name}' AND tags.{CHECKSUM} = '{checksum}'"), None)
+        if alias == CHAMPION:
+            _refuse_second(client, name, version)
         if version is None:
             version = _upload(client, folder, manifest, name, checksum, tags or {})
             figures = bundle_figures(manifest) | figures
         _log(client, version, figures | {metric_key(key): value for key, value in (metrics or {}).items()}, report)
         for key, value in (tags or {}).items():
             client.set_model_version_tag(name, str(version.version), key, value)
-        if alias is not None:
+        if alias == CHAMPION:
+            _crown(client, version)
+        elif alias is not None:
             client.set_registered_model_alias(name, alias, str(version.version))
         return to_version(client.get_model_version(name, str(version.version)))
+
+
+def _refuse_second(client: MlflowClient, name: str, version: Version | None) -> None:
+    """Errors: RegistryError where the model has another champion, which gates and `previous` would not hear of."""
+    try:
+        champion = aliases(client, name).get(CHAMPION)
+    except MlflowException as error:
+        if error.error_code != NOT_THERE:
+            raise
+        return
+    if champion is not None and (version is None or champion != version.version):
+        raise RegistryError(
+            f"model {name!r} has a champion, version {champion}; register without the alias {CHAMPION}, and then "
+            f"`twinspire registry promote {name} VERSION --data DIR`"
+        )
+
+
+def _crown(client: MlflowClient, version: Version) -> None:
+    """Make the version the first champion: a change that the history has, one at a time with the others."""
+    if aliases(client, version.name).get(CHAMPION) == version.version:
+        return
+    with claim(client, version.name, "registration", version.version, "the first champion") as held:
+        _refuse_second(client, version.name, version)
+        held.set_alias(CHAMPION, version.version)
 
 
 def _upload(

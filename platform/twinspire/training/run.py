@@ -87,7 +87,9 @@ def train(
     assert done is not None
     progress = read_progress(done)
     RoundLog(mlflow_uri, run_id).bring(progress.history)
-    summary = asdict(progress) | ({"best_mrr": None} if only_rounds else {})
+    inside_round = ("step", "loss")
+    summary = {name: value for name, value in asdict(progress).items() if name not in inside_round}
+    summary |= {"best_mrr": None} if only_rounds else {}
     return Trained(_model(encoded, config, done, WEIGHTS), _model(encoded, config, done, SEARCHED), summary)
 
 
