@@ -9,12 +9,13 @@ import polars as pl
 import pytest
 from planted import START, declare
 
-from twinspire.errors import ConfigError, ExperimentError
+from twinspire.errors import ConfigError, DatasetError, ExperimentError
 from twinspire.experiments.analysis import analyse, baseline_of, check_guardrails, sample_ratio
 from twinspire.experiments.events import Events
 from twinspire.experiments.page import render
 from twinspire.experiments.report import Report
 from twinspire.experiments.verdict import decide
+from twinspire.simulation.traffic import Traffic, write_events
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,12 @@ def test_a_baseline_for_the_planner(alike):
     assert known.deviation == pytest.approx(np.sqrt((1 - known.value) / known.value), rel=1e-2)
     with pytest.raises(ConfigError, match="--metric love: known are"):
         baseline_of(alike, declare(), "love")
+
+
+def test_what_comes_in_less_than_a_day_is_no_baseline(tmp_path):
+    write_events(tmp_path, "e", START, Traffic(units=400, days=1))
+    with pytest.raises(DatasetError, match=r"e has run for 2\d\.\d hours; at least a day"):
+        baseline_of(tmp_path, declare(), "ucvr")
 
 
 def test_a_bundle_that_was_replaced_meanwhile_is_told(alike, tmp_path):
