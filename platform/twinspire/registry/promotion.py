@@ -80,7 +80,11 @@ def champion_of(name: str, *, uri: str | None = None) -> Version | None:
 
 def _roll_back(client: MlflowClient, name: str, reason: str) -> Version:
     with clear_errors(client):
-        _, before = _both(name, _aliases(client, name))
+        there = _aliases(client, name)
+        before = there.get(PREVIOUS)
+        if before is None or before != there.get(CHAMPION):
+            before = _both(name, there)[1]
+        # else a promotion is half made, or was: the claim waits for it, or puts back what a dead one has left
         with claim(client, name, "rollback", before, reason) as held:
             champion, previous = _both(name, held.aliases())
             if previous != before:  # meanwhile another change was made, or put back
