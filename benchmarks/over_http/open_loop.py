@@ -23,7 +23,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CONNECTIONS = 1024  # more than a server lets wait: what it refuses is then seen, and nothing waits here unseen
+CONNECTIONS = 4096  # more than a server lets wait: what it refuses is then seen, and nothing waits here unseen
 DRAIN_S = 10.0
 
 
