@@ -67,7 +67,14 @@ class Connection(asyncio.Protocol):
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; an answer is whole when its content-length is there. HAProxy's own errors have none, and end it."""
+        """Read on; an answer is whole when its content-length is there. HAProxy's own errors have none, and end it.
+
+        To a connection that never got a request HAProxy says 408 before it closes it: no answer to anything.
+        """
+        if not self.busy:
+            self._client.withdraw(self)
+            self.transport.close()
+            return
         self._buffer = self._buffer + data if self._buffer else data
         head = self._buffer.find(b"\r\n\r\n")
         if head < 0:
@@ -167,12 +174,16 @@ class Client:
         if free:
             self._free(connection)
 
+    def withdraw(self, connection: Connection) -> None:
+        """Give an idle connection no request any more."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
     def lost(self, connection: Connection) -> None:
         """Note a connection that ended, and the request on it."""
         self._open -= 1
         self._connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self.withdraw(connection)
         if connection.busy:
             self._note(0, connection.due)
         if self._waiting:

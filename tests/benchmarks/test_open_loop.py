@@ -58,6 +58,28 @@ def test_all_are_asked_and_a_stall_delays_all_that_were_due_in_it():
     assert (summary["asked a second"], summary["status"]) == (500, {"200": 500})
 
 
+def test_what_is_said_to_an_idle_connection_is_no_answer():
+    """As HAProxy does: 408, and the connection ends."""
+
+    async def handle(reader, writer):
+        try:
+            while True:
+                async with asyncio.timeout(0.03):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
+                writer.write(ANSWER % 200)
+        except TimeoutError:
+            writer.write(b"HTTP/1.0 408 Request Time-out\r\n\r\n<html>")
+            writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def main():
+        return await asked(handle, rate=12, seconds=2)
+
+    assert asyncio.run(main()).summary(2)["status"] == {"200": 24}
+
+
 def test_refusals_and_broken_connections_are_counted():
     async def main(**how):
         return await asked(answering(**how), rate=200, seconds=0.5)
