@@ -21,7 +21,8 @@ MOST_BYTES = 3 << 20
 WORDS = st.text("abc =.-'\"$ é", min_size=1, max_size=8).filter(lambda text: text.strip() == text)
 PATHS = st.lists(st.sampled_from(["a", "b c", "..", "é"]), min_size=1, max_size=3).map("/".join)
 NUMBERS = st.integers(5, 900).map(str)
-VALUES = {click.Path: PATHS, click.IntRange: NUMBERS, type(click.INT): NUMBERS, click.FloatRange: NUMBERS}
+SHARES = st.sampled_from(["0.25", "1", "0.5"])
+VALUES = {click.Path: PATHS, click.IntRange: NUMBERS, type(click.INT): NUMBERS, click.FloatRange: SHARES}
 
 
 def package(folder, target):
