@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from twinspire.bundle import read_items
@@ -90,9 +92,8 @@ class _Steps:
 
     def announce(self, title: str, *arguments: object) -> None:
         self.number += 1
-        self.console.print(
-            f"\n[bold]{self.number}  {title}[/bold]\n[dim]$ twinspire {' '.join(map(str, arguments))}[/dim]"
-        )
+        line = escape(shlex.join(map(str, arguments)))
+        self.console.print(f"\n[bold]{self.number}  {title}[/bold]\n[dim]$ twinspire {line}[/dim]")
 
     def __call__(self, title: str, *arguments: object) -> None:
         self.announce(title, *arguments)
