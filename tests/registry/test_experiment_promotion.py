@@ -87,9 +87,8 @@ def there():
 
 def test_the_winner_becomes_champion_and_the_experiment_ends(stop, lost_week, hybrid_week):
     code, said, folder = stop(lost_week, hybrid_week)
-    assert (code, said.splitlines()) == (
-        0, ["models:/shop/2 is the champion", "new-vs-old is stopped; everyone gets the control, the server's default"],
-    )  # fmt: skip
+    ended = "new-vs-old is stopped; all who are in it get its control, old: the server's bundle"
+    assert (code, said.splitlines()) == (0, ["models:/shop/2 is the champion", ended])
     assert there() == {"champion": 2, "previous": 1, "challenger": 2}
     assert registry.show("shop@champion").version.tags["decision"] == "passed"
     assert read_experiment(folder / "new-vs-old.yaml").status == "stopped"
