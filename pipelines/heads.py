@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from twinspire.bundle import Bundle
+from twinspire.bundle import Bundle, frequent_queries
 from twinspire.errors import ConfigError
 from twinspire.evaluation.head_report import HeadReport, query_heads
 from twinspire.evaluation.heads import HeadMeasures, measure_heads
@@ -53,10 +53,7 @@ def checked(queries: Sequence[str]) -> list[str]:
 
 def overall(bundle: Bundle) -> HeadMeasures | None:
     """Measures over the bundle's most frequent training queries; None where it has none."""
-    asked = pl.read_parquet(bundle.folder / "queries.parquet", glob=False).sort(
-        "clicks", "query", descending=[True, False]
-    )
-    texts = asked["query"].head(MEASURED).to_list()
+    texts = frequent_queries(bundle.folder).head(MEASURED).to_list()
     if not texts:
         return None
     return measure_heads(bundle.embed([Query(text) for text in texts]), np.asarray(bundle.item_vectors))

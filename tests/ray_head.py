@@ -50,7 +50,7 @@ class Started:
                     "start",
                     "--block",
                     "--disable-usage-stats",
-                    "--object-store-memory=100000000",
+                    STORE,
                     *command,
                 ],
                 env=environment,

@@ -1,6 +1,6 @@
 """The one servable: save, verify, load, search, score."""
 
-from twinspire.bundle.bundle import Bundle, Results, read_items
+from twinspire.bundle.bundle import Bundle, Results, frequent_queries, read_items
 from twinspire.bundle.canaries import check_canaries
 from twinspire.bundle.manifest import Manifest
 from twinspire.bundle.tidy import tidy
@@ -13,6 +13,7 @@ __all__ = [
     "Results",
     "check_canaries",
     "check_target",
+    "frequent_queries",
     "read_items",
     "tidy",
     "write_bundle",

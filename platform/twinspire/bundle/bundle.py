@@ -253,6 +253,12 @@ def read_items(folder: Path) -> pl.DataFrame:
         raise BundleError(f"{folder}: the items cannot be read ({reason}); copy the bundle again") from None
 
 
+def frequent_queries(folder: Path) -> pl.Series:
+    """A bundle's training queries, the most clicked first."""
+    queries = pl.read_parquet(folder / "queries.parquet", glob=False)
+    return queries.sort("clicks", "query", descending=[True, False])["query"]
+
+
 def _hybrid(
     folder: Path,
     manifest: Manifest,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-import polars as pl
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from twinspire.bundle.bundle import frequent_queries
 from twinspire.errors import BundleError
 from twinspire.features.query import Query, Shopper
 
@@ -46,8 +46,7 @@ _LIST = TypeAdapter(list[Canary])
 
 def write_canaries(bundle: Bundle, folder: Path) -> None:
     """Ask the bundle its most frequent queries, and titles where there are few, and write down what it answers."""
-    frequent = pl.read_parquet(folder / "queries.parquet", glob=False).sort("clicks", "query", descending=[True, False])
-    texts = [*frequent["query"].head(MOST // 2), *bundle.items["title"].head(MOST // 4)]
+    texts = [*frequent_queries(folder).head(MOST // 2), *bundle.items["title"].head(MOST // 4)]
     queries = [Query(text) for text in texts]
     queries += [
         Query(text, Shopper(shopper.user_id))

@@ -212,9 +212,8 @@ def _part(folder: Path, name: str) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             arrays: dict[str, Any] = dict(archive)
         if name == "queries":
-            arrays["text"] = pl.read_parquet(folder / "queries.parquet", columns=["query"], glob=False)[
-                "query"
-            ].to_list()
+            queries = pl.read_parquet(folder / "queries.parquet", columns=["query"], glob=False)
+            arrays["text"] = queries["query"].to_list()
     except (OSError, ValueError, BadZipFile, pl.exceptions.PolarsError) as error:
         raise DatasetError(f"{path} is not a readable part of a truth ({error}); simulate the market again") from error
     return arrays
