@@ -188,14 +188,11 @@ def main(items: tuple[int, ...], queries: int, dim: int, bundle: str | None, sec
 
 
 def _of_bundle(folder: str, count: int, queries: int) -> tuple[Floats, Floats]:
-    import polars as pl
-
-    from twinspire.bundle import Bundle
+    from twinspire.bundle import Bundle, frequent_queries
     from twinspire.features.query import Query
 
     bundle = Bundle.load(folder, verify=False)
-    log = pl.read_parquet(bundle.folder / "queries.parquet")
-    texts = log.sort("clicks", "query", descending=[True, False])["query"].head(queries).to_list()
+    texts = frequent_queries(bundle.folder).head(queries).to_list()
     parts = [bundle.embed([Query(text) for text in texts[at : at + 512]])[:, 0] for at in range(0, len(texts), 512)]
     return np.ascontiguousarray(bundle.item_vectors[:count]), np.concatenate(parts)
 
