@@ -21,6 +21,12 @@ pytestmark = [
 TWINSPIRE = [sys.executable, "-m", "twinspire"]
 WITHIN_S = 300
 SHORT = ("--set", "training.rounds=1", "--set", "training.refit=false", "--set", "training.batch_size=32")
+DAILY = """
+training: {rounds: 1, refit: false, batch_size: 32}
+model: {dim: 16}
+log: {holdout_days: 3}
+gates: {min_cases: 20, worst_slice: 1, max_p99_ms: null}
+"""
 RUN = re.compile(r"MLflow run ([0-9a-f]{32})")
 
 
@@ -172,3 +178,31 @@ def test_mlflow_runs_a_project_that_follows_the_job(head, run, tiny_dataset, tmp
     failing = run(*mlflow_run, "-P", "data=none", "-P", f"out={out}", "-P", f"address={head.url}", folder=ROOT)
     assert failing.returncode == 1
     assert f"--data {ROOT}/none is not there on node" in failing.stdout
+
+
+@pytest.mark.slow
+def test_the_daily_loop_runs_on_the_cluster(head, run, tiny_dataset, tmp_path):
+    config = tmp_path / "daily.yaml"
+    config.write_text(DAILY)
+    given = {"data": tiny_dataset, "name": "shop", "out": tmp_path / "retrain", "config": config}
+    loop = ("retrain", *(part for name, value in given.items() for part in (f"--{name}", value)))
+    first = run(*TWINSPIRE, *loop, "--submit", head.url)
+    assert first.returncode == 0, first.stdout + first.stderr
+    (run_id,) = set(RUN.findall(first.stdout))
+    promoted, done = lines(first.stdout)[-2:]
+    assert promoted == "promoted: models:/shop/1 is champion, the first"
+    assert done == f"job {newest(head)['submission_id']}, MLflow run {run_id}: done"
+    client = mlflow.MlflowClient(mlflow_of(tmp_path)["MLFLOW_TRACKING_URI"])
+    assert client.get_model_version_by_alias("shop", "champion").run_id == run_id
+
+    again = run(*TWINSPIRE, *loop)  # here, what the cluster has done is known
+    assert again.stdout.strip() == "models:/shop/1 is of the same data and config, and was promoted; nothing to do"
+
+    given |= {"address": head.url, "set": "gates.min_gain=0.5"}
+    parameters = [part for name, value in given.items() for part in ("-P", f"{name}={value}")]
+    project = (sys.executable, "-m", "mlflow", "run", "mlflow_projects/retrain", "--env-manager", "local")
+    worse = run(*project, *parameters, folder=ROOT)
+    assert worse.returncode == 1  # MLflow's own, whatever the job's is
+    assert newest(head)["driver_exit_code"] == 3
+    assert "refused: models:/shop/2; models:/shop/1 stays champion\n  gain mrr: " in worse.stdout
+    assert client.get_model_version_by_alias("shop", "champion").version == 1
