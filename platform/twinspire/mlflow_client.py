@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,8 @@ def connect(uri: str | None = None, *, create: bool = False) -> MlflowClient:
     uri = uri or tracking_uri()
     for name in ("alembic", "mlflow"):  # else a new database prints every one of its migrations
         logging.getLogger(name).setLevel(logging.WARNING)
+    if not sys.stderr.isatty():  # in a log, each of its steps would stand behind the other
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     parts = urlsplit(uri)
     if parts.scheme in _PORTS:
         _knock(uri, parts)
