@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lexicon import dictionaries_of, index_of
 
@@ -127,18 +127,48 @@ def test_candidates_share_most_words_and_of_equals_are_the_most_clicked(
                 assert clicks[inside] >= clicks[outside]
 
 
-def test_repeated_calls_and_threads_agree() -> None:
-    """The memory that the scores are added up in is each thread's own, and clean after each query."""
+@pytest.fixture(scope="module")
+def large() -> tuple[LexicalIndex, np.ndarray]:
+    """7,000 items, which are several blocks, of words from one in three to one in thousands of them; and the clicks."""
     rng = np.random.default_rng(0)
-    pool = [f"w{n}" for n in range(30)]
-    titles = [" ".join(rng.choice(pool, 4)) for _ in range(400)]
-    index = index_of(titles, rng.integers(0, 50, 400).tolist())
-    asked = [" ".join(rng.choice(pool, 2)) for _ in range(60)]
-    first = [sorted(candidates(index, text, 20)) for text in asked]
+    share = np.geomspace(0.3, 0.0005, 16)
+    titles = [" ".join(f"w{n}" for n in np.flatnonzero(drawn)) for drawn in rng.random((7000, 16)) < share]
+    clicks = rng.permutation(7000)  # no two alike, so that there is one right answer
+    return index_of(titles, clicks.tolist()), clicks
+
+
+@settings(deadline=None)
+@given(
+    words=st.lists(st.integers(0, 15), min_size=1, max_size=6, unique=True),
+    count=st.integers(1, 400),
+    kept=st.sampled_from([None, 0.0, 0.01, 0.5, 1.0]),
+)
+def test_candidates_are_those_of_adding_up_all_postings(
+    large: tuple[LexicalIndex, np.ndarray], words: list[int], count: int, kept: float | None
+) -> None:
+    """By far the most items are never looked at; whoever looks at all of them finds the same."""
+    index, clicks = large
+    query = index.query(" ".join(f"w{n}" for n in words))
+    bags = index.streams["words"].tokens
+    owner = np.repeat(np.arange(index.size), bags.lengths)
+    weights = dict(zip(*query[index.words], strict=True))
+    each = np.array([weights.get(token, 0) for token in range(bags.values.max() + 1)])
+    total = np.bincount(owner, each[bags.values], minlength=index.size)
+    allowed = None if kept is None else np.random.default_rng(1).random(index.size) < kept
+    bitmap = None if allowed is None else np.packbits(allowed, bitorder="little")
+    if allowed is not None:
+        total[~allowed] = 0
+    best = np.lexsort((-clicks, -total.round(5)))[:count]
+    expected = best[total[best] > 0]
+    assert sorted(index.candidates(query, count, bitmap).tolist()) == sorted(expected.tolist())
+
+
+def test_threads_share_an_index(large: tuple[LexicalIndex, np.ndarray]) -> None:
+    index, _ = large
+    asked = [f"w{n} w{n + 5}" for n in range(10)]
+    first = [candidates(index, text, 20) for text in asked]
     with ThreadPoolExecutor(2) as threads:
-        again = list(threads.map(lambda text: sorted(candidates(index, text, 20)), asked * 5))
-    assert again == first * 5
-    assert sorted(candidates(index, asked[0], 400)) == np.flatnonzero(brute_force(titles, asked[0])["words"]).tolist()
+        assert list(threads.map(lambda text: candidates(index, text, 20), asked * 20)) == first * 20
 
 
 def test_no_more_postings_are_read_than_the_budget_and_the_rarest_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from twinspire.errors import BundleError
 from twinspire.index.filters import FilterIndex
 from twinspire.index.lexical import POPULARITY
 from twinspire.index.memory import NOTHING
+from twinspire.index.postings import MOST_POSTINGS, Postings
 from twinspire.index.ranking import rank, rank_batch, score
 from twinspire.index.tensors import on_host, stacked
 
@@ -158,13 +159,12 @@ class HybridIndex:
         near = np.full((len(asked), 1), -1) if self.words_alone else self.vectors.candidates(vectors, wide)
         scores, rows, heads = _nothing_found(len(asked), k)
         words, weights = self._words(asked)
-        which, postings, popularity, scratch = -1, _NO_POSTINGS, NOTHING[1], _NO_SCRATCH
+        which, postings = -1, _NO_POSTINGS
         if self.lexical is not None and self.fusion.lexical:
             which, postings = self.lexical.words, self.lexical.postings
-            popularity, scratch = self.lexical.popularity, self.lexical.scratch()
         own = weights[max(which, 0)]
         rank_batch(
-            near, on_host(vectors), self.item_vectors, words, which, own, postings, popularity, wide, *scratch,
+            near, on_host(vectors), self.item_vectors, words, which, own, postings, MOST_POSTINGS, wide,
             *self._known(asked), self._trend, scores, rows, heads,
         )  # fmt: skip
         return scores, rows, heads
@@ -206,13 +206,12 @@ class HybridIndex:
     def _allowed(self, asked: Asked, within: Selection, k: int) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
         """What the vectors and the words propose, allowed items alone."""
         wide = WIDER * (k + self.fusion.candidates)
-        proposed = NOTHING[0]
-        if self.lexical is not None and self.fusion.lexical:
-            proposed = self.lexical.candidates(asked.tokens, wide, within)
+        spared = int(SPARE * wide / within.share) if within.share >= BROAD else 0
+        proposed = self._allowed_words(asked, within, wide, spared)
         if self.words_alone:
             return np.zeros(0, np.int64), proposed
-        if within.share >= BROAD:
-            near = self.vectors.candidates(asked.vectors[None], int(SPARE * wide / within.share))[0]
+        if spared:
+            near = self.vectors.candidates(asked.vectors[None], spared)[0]
             near = near[within.allows(near)]
             if len(near) >= wide:
                 return near, proposed
@@ -226,6 +225,17 @@ class HybridIndex:
         except NotImplementedError:  # an index that cannot look at allowed items alone: all of them, then
             near = within.every()
         return near, proposed
+
+    def _allowed_words(self, asked: Asked, within: Selection, wide: int, spared: int) -> NDArray[np.int32]:
+        """What the words propose: `wide` allowed items, or of `spared` the allowed ones, where these are enough."""
+        if self.lexical is None or not self.fusion.lexical:
+            return NOTHING[0]
+        if spared:
+            found = self.lexical.candidates(asked.tokens, spared)
+            kept = found[within.allows(found)]
+            if len(kept) >= wide or len(found) < spared:
+                return kept
+        return self.lexical.candidates(asked.tokens, wide, within.bitmap)
 
     def scores(self, asked: Asked, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
         """Scores of these items (M,) for one query, and the head that each comes from."""
@@ -303,5 +313,4 @@ def _nothing_found(batch: int, k: int) -> tuple[NDArray[np.float32], NDArray[np.
     )
 
 
-_NO_POSTINGS = (np.zeros(0, np.int32), np.zeros(1, np.int64), 0)
-_NO_SCRATCH = (np.zeros(0, np.float32), np.zeros(0, np.int32))
+_NO_POSTINGS = Postings(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(1, np.int64))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from twinspire.compiled import compiled
-from twinspire.index.lexical import accumulate, cover, proposals
+from twinspire.index.lexical import cover
+from twinspire.index.postings import propose
 from twinspire.index.rerank import largest, products, put_best
 
 
@@ -125,10 +126,8 @@ def rank_batch(
     which: Any,
     weights: Any,
     postings: Any,
-    popularity: Any,
+    most: Any,
     wide: Any,
-    slate: Any,
-    touched: Any,
     known: Any,
     shares: Any,
     known_starts: Any,
@@ -138,15 +137,13 @@ def rank_batch(
     heads: Any,
 ) -> None:
     """`rank` for B queries: the `wide` nearest of `near` (B, M), and up to `wide` that stream `which` of the words
-    proposes by the tokens' own `weights`; none where which is -1."""
-    proposed = touched[:0]
+    proposes by the tokens' own `weights`, of at most `most` postings; none where which is -1."""
+    proposed, every = postings[0][:0], np.zeros(0, np.uint8)
     for b in range(len(vectors)):
         if which >= 0:
             tokens, _, starts, _, _ = words[which]
             part = slice(starts[b], starts[b + 1])
-            of_tokens, begin, most = postings
-            number = accumulate(tokens[part], weights[part], of_tokens, begin, most, slate, touched)
-            proposed = proposals(touched[:number], slate, popularity, wide)
+            proposed = propose(tokens[part], weights[part], postings, most, every, wide)
         some = slice(known_starts[b], known_starts[b + 1])
         nearest = _nearest(near[b], vectors[b], items, wide)
         rank(
