@@ -4,9 +4,10 @@ Two threads that both run Python take the GIL from each other whenever a small c
 the other to let go; a batch has dozens of such calls, and the waits cost more than the work. So the event loop runs
 all the Python, and the thread only what is long and needs no GIL.
 
-There is no artificial delay: while one batch is at work the next one gathers. At low load a batch is one job. Under
-load it is half of the jobs that there are, so that while one half is at work the answers of the other are sent and
-its successors read; with whole batches, loop and thread would wait for each other in turn.
+There is no artificial delay: while one batch is at work the next one gathers, and as soon as it is as large it is
+prepared and waits at the thread's door, so that the thread goes from one to the other. At low load a batch is one job.
+Under load it is half of the jobs that there are, so that while one half is at work the answers of the other are sent
+and its successors read; with whole batches, loop and thread would wait for each other in turn.
 
 Jobs of different kinds, which cannot be done in one call, are not put into one batch: of two kinds, a batch of either
 then costs as much as without the other. The job that has waited longest says which kind is next.
@@ -18,6 +19,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -56,7 +58,8 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         self._prepare, self._handle, self._max_batch, self._kind = prepare, handle, max_batch, kind
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[tuple[Job, asyncio.Future[Answer]]] = []
-        self._busy = False  # a batch is at work, or about to be
+        self._called = False  # `_start` is about to run
+        self._sizes: deque[int] = deque()  # jobs of the batch at work, and of the one behind it
         self._last = 0  # jobs of the last batch
         self._began: float | None = None  # the batch at work, on time.perf_counter()
         self._full_s = 0.0  # what a full batch takes of late; 0 before the first one
@@ -68,12 +71,11 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         """Queue a job; call from the event loop and await what comes back."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # another loop's jobs have nobody to wait for them any more
-            self._loop, self._waiting, self._busy, self._began = loop, [], False, None
+            self._loop, self._waiting, self._called, self._began = loop, [], False, None
+            self._sizes.clear()
         future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((job, future))
-        if not self._busy:
-            self._busy = True
-            loop.call_soon(self._start)  # after the requests that were read together with this one
+        self._start_soon()
         return future
 
     @property
@@ -88,28 +90,46 @@ class Pipeline(Generic[Job, Prepared, Answer]):
         if not self._waiting:
             return 0.0
         at_work_s = 0.0 if self._began is None else time.perf_counter() - self._began
-        return max(self._full_s, at_work_s) * (self._last + len(self._waiting)) / self._max_batch
+        jobs = sum(self._sizes) + len(self._waiting)
+        return max(self._full_s, at_work_s) * jobs / self._max_batch
 
     def stop(self) -> None:
         """Let the thread finish the batch that it has, and end it."""
         self._queue.put(None)
         self._thread.join()
 
+    @property
+    def _wanted(self) -> bool:
+        """Whether the next batch is due: the thread is free, or the one at work is no larger and none is behind it."""
+        if not self._sizes:
+            return bool(self._waiting)
+        return len(self._sizes) == 1 and len(self._waiting) >= self._sizes[0]
+
+    def _start_soon(self) -> None:
+        """Call `_start` if a batch is due, after the requests that are read together and the answers that are sent."""
+        if not self._called and self._wanted and self._loop is not None:
+            self._called = True
+            self._loop.call_soon(self._start)
+
     def _start(self) -> None:
-        """In the event loop: prepare the next batch and hand it over."""
-        self._busy, self._began = bool(self._waiting), None
-        if not self._waiting:
+        """In the event loop: prepare the next batch, if one is due, and hand it over."""
+        self._called = False
+        if not self._wanted:
             return
+        if self._began is None:
+            self._began = time.perf_counter()
         batch = self._take()
-        self._last, self._began = len(batch), time.perf_counter()
         jobs, futures = [job for job, _ in batch], [future for _, future in batch]
         try:
             prepared = self._prepare(jobs)
         except Exception as error:
             deliver(futures, [error] * len(futures))
-            self._start()
+            self._began = self._began if self._sizes else None
         else:
+            self._last = len(batch)
+            self._sizes.append(len(batch))
             self._queue.put((jobs, prepared, futures))
+        self._start_soon()
 
     def _take(self) -> list[tuple[Job, asyncio.Future[Answer]]]:
         """The next batch: half of the jobs that there are; where some of another kind wait too, all of this kind."""
@@ -138,9 +158,16 @@ class Pipeline(Generic[Job, Prepared, Answer]):
                 logger.debug("%d answers came after the event loop had closed", len(futures))
 
     def _finish(self, futures: list[asyncio.Future[Answer]], answers: Sequence[Answer | Exception]) -> None:
-        """In the event loop: first the next batch, so that the thread works while these answers are sent."""
-        if self._began is not None and len(futures) >= self._max_batch:
-            took = time.perf_counter() - self._began
-            self._full_s += (took - self._full_s) * (NEWEST if self._full_s else 1.0)
-        self._start()
+        """In the event loop: where the thread has nothing to do, first the next batch, then the answers."""
+        loop = futures[0].get_loop()
+        if loop is self._loop:
+            now = time.perf_counter()
+            if self._began is not None and len(futures) >= self._max_batch:
+                self._full_s += (now - self._began - self._full_s) * (NEWEST if self._full_s else 1.0)
+            self._sizes.popleft()
+            self._began = now if self._sizes else None
+            if not self._sizes:
+                self._start()
         deliver(futures, answers)
+        if loop is self._loop:
+            self._start_soon()

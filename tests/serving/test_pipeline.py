@@ -57,6 +57,42 @@ def test_a_batch_is_half_of_the_jobs_there_are_so_that_two_alternate(pipeline):
     assert sizes == [1, 16, 15]
 
 
+def test_a_batch_is_prepared_while_one_no_larger_is_at_work_and_no_third(pipeline):
+    leave, prepared = threading.Event(), []
+
+    def prepare(jobs):
+        prepared.append(list(jobs))
+        return tens(jobs)
+
+    worker = pipeline(prepare=prepare, handle=lambda jobs, given: (leave.wait(10), given)[1])
+
+    async def come(*jobs):
+        futures = [worker.submit(job) for job in jobs]
+        await asyncio.sleep(0.01)
+        return futures
+
+    async def main():
+        futures = await come(0)
+        futures += await come(1)
+        assert prepared == [[0], [1]]
+        futures += await come(2, 3, 4)
+        assert prepared == [[0], [1]]
+        leave.set()
+        await asyncio.gather(*futures)
+        leave.clear()
+        futures += await come(5, 6, 7, 8)
+        assert prepared[-1] == [5, 6, 7], "half of five, of which two had been the last batch"
+        futures += await come(9)
+        assert prepared[-1] == [5, 6, 7], "fewer wait than are at work: others may come"
+        futures += await come(10)
+        assert prepared[-1] == [8, 9, 10]
+        leave.set()
+        return await asyncio.gather(*futures)
+
+    assert asyncio.run(main()) == tens(range(11))
+    assert [job for batch in prepared for job in batch] == list(range(11))
+
+
 def test_no_batch_is_larger_than_allowed(pipeline):
     sizes, answers = batches_of(pipeline, 32, max_batch=4)
     assert answers == tens(range(32))
