@@ -272,14 +272,20 @@ class Service:
             return [_failure(error)]
 
     def _answer(self, jobs: list[SearchJob], embedded: list[Embedded]) -> list[bytes | Exception]:
-        """One search for each k, in the thread. All jobs have one version."""
+        """One search for each k, in the thread; of those that were late meanwhile, that they are. All jobs have one
+        version."""
         self.batches += 1
         self.searches += len(jobs)
-        answers: list[bytes | Exception] = [one if isinstance(one, Exception) else b"" for one in embedded]
+        answers: list[bytes | Exception] = [b""] * len(jobs)
         by_k: dict[int, list[int]] = {}
-        for place, one in enumerate(embedded):
-            if not isinstance(one, Exception):
-                by_k.setdefault(jobs[place].k, []).append(place)
+        now = time.perf_counter()
+        for place, (job, one) in enumerate(zip(jobs, embedded, strict=True)):
+            if isinstance(one, Exception):
+                answers[place] = one
+            elif job.deadline <= now:
+                answers[place] = deadline_passed()
+            else:
+                by_k.setdefault(job.k, []).append(place)
         for places in by_k.values():
             jobs[0].version.metrics.sizes.add([float(len(places))])
             asked: list[Asked] = [embedded[place] for place in places]  # type: ignore[misc]

@@ -77,6 +77,7 @@ def test_a_batch_is_prepared_while_one_no_larger_is_at_work_and_no_third(pipelin
         assert prepared == [[0], [1]]
         futures += await come(2, 3, 4)
         assert prepared == [[0], [1]]
+        assert worker.waiting == 4
         leave.set()
         await asyncio.gather(*futures)
         leave.clear()
