@@ -23,7 +23,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CONNECTIONS = 4096  # more than a server lets wait: what it refuses is then seen, and nothing waits here unseen
+CONNECTIONS = 1024  # as many as one HAProxy serves at full speed; what waits for one of them here is timed too
 DRAIN_S = 10.0
 
 
