@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from serving.versions import Retriever
 
 NAME = "twinspire"
+MOST_CONNECTIONS, SPARE_CONNECTIONS = 16_384, 100
 PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
 PROXY_STARTS = 3
@@ -99,6 +101,7 @@ def _own_environment(options: Options, folder: Path) -> dict[str, str]:
     return own | {
         **throughput_environment(),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(_most_connections()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(processes.free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(processes.free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(processes.free_port()),
@@ -108,6 +111,17 @@ def _own_environment(options: Options, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
     }
+
+
+def _most_connections() -> int:
+    """What HAProxy may open at once: it wants 2.5 file descriptors for each.
+
+    Once a quarter of them are in use it opens a new connection to a replica for every request, which halves what the
+    replica answers; so it gets all that there are, within reason.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MOST_CONNECTIONS if hard == resource.RLIM_INFINITY else hard * 2 // 5 - SPARE_CONNECTIONS
+    return max(min(allowed, MOST_CONNECTIONS), 1)
 
 
 def own_folder(root: Path = Path("/tmp")) -> Path:
