@@ -125,7 +125,8 @@ class Pipeline(Generic[Job, Prepared, Answer]):
             prepared = self._prepare(jobs)
         except Exception as error:
             deliver(futures, [error] * len(futures))
-            self._began = self._began if self._sizes else None
+            if not self._sizes:
+                self._began = None
         else:
             self._last = len(batch)
             self._sizes.append(len(batch))
@@ -160,15 +161,15 @@ class Pipeline(Generic[Job, Prepared, Answer]):
 
     def _finish(self, futures: list[asyncio.Future[Answer]], answers: Sequence[Answer | Exception]) -> None:
         """In the event loop: where the thread has nothing to do, first the next batch, then the answers."""
-        loop = futures[0].get_loop()
-        if loop is self._loop:
-            now = time.perf_counter()
-            if self._began is not None and len(futures) >= self._max_batch:
-                self._full_s += (now - self._began - self._full_s) * (NEWEST if self._full_s else 1.0)
-            self._sizes.popleft()
-            self._began = now if self._sizes else None
-            if not self._sizes:
-                self._start()
+        if futures[0].get_loop() is not self._loop:
+            deliver(futures, answers)
+            return
+        now = time.perf_counter()
+        if self._began is not None and len(futures) >= self._max_batch:
+            self._full_s += (now - self._began - self._full_s) * (NEWEST if self._full_s else 1.0)
+        self._sizes.popleft()
+        self._began = now if self._sizes else None
+        if not self._sizes:
+            self._start()
         deliver(futures, answers)
-        if loop is self._loop:
-            self._start_soon()
+        self._start_soon()

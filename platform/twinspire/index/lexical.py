@@ -69,7 +69,8 @@ class LexicalIndex:
         self.size = len(clicks)
         self._highest = np.float32(np.log1p(self.size))
         self.popularity = (np.log1p(clicks) / max(np.log1p(clicks.max(initial=0)), 1e-9)).astype(np.float32)
-        self.postings = postings or Postings.of(self.streams["words"].tokens, len(self.streams["words"].idf), clicks)
+        words = self.streams["words"]
+        self.postings = postings or Postings.of(words.tokens, len(words.idf), clicks)
 
     @classmethod
     def build(

@@ -37,7 +37,7 @@ class Postings(NamedTuple):
     @classmethod
     def of(cls, tokens: Ragged, vocabulary: int, clicks: NDArray[np.integer]) -> Postings:
         """From the distinct tokens of each item (n,), rows of a vocabulary, and its clicks (n,)."""
-        order = np.argsort(-clicks, kind="stable").astype(np.int32)
+        order = np.argsort(-clicks.astype(np.int64), kind="stable").astype(np.int32)
         place = np.empty(len(order), np.int32)
         place[order] = np.arange(len(order), dtype=np.int32)
         places = np.repeat(place, tokens.lengths)

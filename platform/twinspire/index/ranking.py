@@ -138,7 +138,7 @@ def rank_batch(
 ) -> None:
     """`rank` for B queries: the `wide` nearest of `near` (B, M), and up to `wide` that stream `which` of the words
     proposes by the tokens' own `weights`, of at most `most` postings; none where which is -1."""
-    proposed, every = postings[0][:0], np.zeros(0, np.uint8)
+    proposed, every = postings.order[:0], np.zeros(0, np.uint8)
     for b in range(len(vectors)):
         if which >= 0:
             tokens, _, starts, _, _ = words[which]
