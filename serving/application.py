@@ -17,6 +17,7 @@ from starlette.routing import Match
 
 from serving.gate import ADMIN, Gate
 from serving.headers import ANSWER
+from serving.limits import overloaded
 from serving.logs import RequestLog
 from serving.problems import CONTENT_TYPE, Refusal
 from serving.request import Readers, Reply, Request
@@ -100,6 +101,14 @@ class Application:
             await receive()
             await send({"type": "websocket.close", "code": 1000, "reason": "no websockets here"})
 
+    async def shed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a search without a look at it: there are too many. For who stands in front of this application."""
+        started = time.perf_counter()
+        request = Request(scope, receive, self._readers)
+        problem = self._problem(overloaded(), scope)
+        reply = await _refuse(problem, request)
+        await self._send(scope, request, reply, problem, started, send, named=True)
+
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request = Request(scope, receive, self._readers)
@@ -111,13 +120,26 @@ class Application:
         except Exception as error:
             problem = self._problem(error, scope)
             reply = await _refuse(problem, request)
+        await self._send(scope, request, reply, problem, started, send, named=self._names_requests)
+
+    async def _send(
+        self,
+        scope: Scope,
+        request: Request,
+        reply: Reply,
+        problem: Refusal | None,
+        started: float,
+        send: Send,
+        *,
+        named: bool,
+    ) -> None:
         # The list is made anew each time: what wraps this application may add to it.
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
             *reply.headers,
         ]
-        if self._names_requests:
+        if named:
             headers.append((b"x-request-id", request.id.encode()))
         took = time.perf_counter() - started
         if problem is not None or took > self._log.slow_s:

@@ -15,6 +15,7 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 
 from serving import logs
+from serving.edge import Edge
 from serving.endpoints import application
 from serving.export import Exporter
 from serving.follow import Follower
@@ -105,6 +106,7 @@ class SearchDeployment:
         self._service.follower.start()
         log = logs.RequestLog(settings.slow_ms)
         self._app = application(self._service, gate=gate, log=log, names_requests=False, webhook=webhook)
+        Edge.replica = self._app, self._service
         set_interpreter()
         Exporter(self._service, self._app, serve.get_replica_context().replica_tag)
 

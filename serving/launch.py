@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from serving.versions import Retriever
 
 NAME = "twinspire"
-MOST_CONNECTIONS, SPARE_CONNECTIONS = 16_384, 100
+MOST_CONNECTIONS, SPARE_CONNECTIONS = 32_768, 100
 PREFIX = "twinspire-"
 STOP_WITHIN_S = 20.0
 PROXY_STARTS = 3
@@ -88,6 +88,9 @@ def throughput_environment() -> dict[str, str]:
         "RAY_worker_niceness": "0",
         # A search on a replica that dies is asked of another one; so are events, which their ids make harmless.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        # After three connections that a busy replica could not take, HAProxy would hold it for dead and ask Serve's own
+        # proxy, a third as fast, until the replica is idle again. Of one that is dead, its checks tell; a retry helps.
+        "RAY_SERVE_HAPROXY_OBSERVE_MARK_DOWN_ENABLED": "0",
         # Seconds in which a caller has to send something; Ray's hour would let idle callers use up all connections.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
     }
@@ -116,8 +119,8 @@ def _own_environment(options: Options, folder: Path) -> dict[str, str]:
 def _most_connections() -> int:
     """What HAProxy may open at once: it wants 2.5 file descriptors for each.
 
-    Once a quarter of them are in use it opens a new connection to a replica for every request, which halves what the
-    replica answers; so it gets all that there are, within reason.
+    Once a fifth of them are in use, those of clients and those to replicas, it opens a new connection to a replica for
+    every request, which costs the replica a third of its answers; so it gets all that there are, within reason.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = MOST_CONNECTIONS if hard == resource.RLIM_INFINITY else hard * 2 // 5 - SPARE_CONNECTIONS

@@ -1,8 +1,13 @@
 import asyncio
+import socket
+import time
 
 import pytest
+import uvicorn
+import uvloop
 
-from serving.edge import middlewares
+from serving.application import Application
+from serving.edge import ACCEPTORS, Edge, middlewares
 
 UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 
@@ -31,3 +36,82 @@ def test_headers_that_serve_may_fail_on_are_taken_out(header):
 def test_searches_are_not_watched_for_callers_who_hang_up():
     assert passed_on("/v1/search", []) == [UNWATCHED]
     assert passed_on("/v1/feedback", []) == []
+
+
+class Full:
+    full = True
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/search:batch"])
+def test_a_full_replica_refuses_searches_before_serve_sees_them(monkeypatch, path):
+    app, service, sent = Application([]), Full(), []
+    monkeypatch.setattr(Edge, "replica", (app, service))
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"x-request-id", b"r1")]}
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    async def inner(scope, receive, send):
+        sent.append("passed on")
+
+    asyncio.run(Edge(inner)(scope, receive, send))
+    start, body = sent
+    headers = dict(start["headers"])
+    assert (start["status"], headers[b"retry-after"], headers[b"x-request-id"]) == (503, b"1", b"r1")
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert b"try again" in body["body"]
+    assert app.refusals == {503: 1}
+    service.full = False
+    asyncio.run(Edge(inner)(scope, receive, send))
+    assert sent[2:] == ["passed on"]
+
+
+def test_a_full_replica_still_takes_what_is_no_search(monkeypatch):
+    monkeypatch.setattr(Edge, "replica", (None, Full()))
+    assert passed_on("/v1/feedback", []) == []
+
+
+def test_a_crowd_of_new_connections_is_let_in_within_a_few_turns_of_a_busy_event_loop():
+    """One a turn, as libuv has it, would let the last one wait for as many turns as there are connections."""
+    middlewares()
+    crowd, turns = 4 * ACCEPTORS, 0
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def main():
+        listening = socket.create_server(("127.0.0.1", 0))
+        address = listening.getsockname()
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+        serving = asyncio.ensure_future(server.serve(sockets=[listening]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        clients = [socket.create_connection(address) for _ in range(crowd)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n")
+        loop, busy = asyncio.get_running_loop(), True
+
+        def turn():
+            nonlocal turns
+            turns += 1
+            time.sleep(0.002)
+            if busy:
+                loop.call_soon(turn)
+
+        turn()
+        await asyncio.to_thread(lambda: [client.recv(1024) for client in clients])
+        busy = False
+        for client in clients:
+            client.close()
+        server.should_exit = True
+        await serving
+        with pytest.raises(ConnectionRefusedError):  # nothing listens any more
+            socket.create_connection(address)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    assert turns < crowd / 2
