@@ -34,7 +34,11 @@ from benchmarks.over_http.client import Figures, load, require_wrk
 from benchmarks.over_http.servers import SYSTEMS, running
 
 CONCURRENCIES = (1, 8, 32)
-OPEN = {"half of the top rate": 0.5, "twice the top rate": 2.0}
+OPEN = {  # share of the top rate, and connections at most
+    "half of the top rate": (0.5, 1024),
+    "twice the top rate": (2.0, 1024),
+    "twice the top rate over 4,096 connections": (2.0, 4096),
+}
 SETTLE_S = 3.0  # after a start, Ray's own processes still work
 Measured = dict[str, dict[int, list[Figures]]]
 
@@ -44,9 +48,10 @@ def batch_mean(before: dict[str, Any], after: dict[str, Any]) -> float:
     return float((after["searches"] - before["searches"]) / max(after["batches"] - before["batches"], 1))
 
 
-def asked_at(url: str, bodies: Path, rate: float, seconds: float) -> dict[str, Any]:
+def asked_at(url: str, bodies: Path, rate: float, seconds: float, connections: int) -> dict[str, Any]:
     """An open loop at a rate, from a process of its own."""
-    command = [sys.executable, "-m", open_loop.__name__, f"{url}/v1/search", str(bodies), str(rate), str(seconds)]
+    arguments = (f"{url}/v1/search", bodies, rate, seconds, connections)
+    command = [sys.executable, "-m", open_loop.__name__, *map(str, arguments)]
     told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     found: dict[str, Any] = json.loads(told.splitlines()[-1])
     return found
@@ -99,8 +104,8 @@ class Run:
         self.in_batches.append(batches.load(url, self.bodies, self.seconds))
         console.print(f"round {number + 1}  in batches of 256: {self.in_batches[-1]:7,.0f}/s")
         top = self.measured["twinspire"][CONCURRENCIES[-1]][-1].per_second
-        for name, share in OPEN.items():
-            told = asked_at(url, self.bodies, share * top, self.seconds)
+        for name, (share, connections) in OPEN.items():
+            told = asked_at(url, self.bodies, share * top, self.seconds, connections)
             self.open[name].append(told)
             console.print(f"round {number + 1}  open loop, {name}: {json.dumps(told)}")
 

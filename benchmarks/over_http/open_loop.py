@@ -2,7 +2,8 @@
 
 A closed loop (wrk) waits for a slow server and so sends it less; here a request's time runs from the moment that it was
 due, on a connection or waiting for one. Arrivals are a Poisson process. One process, so that a server under test keeps
-what else the machine has: `python -m benchmarks.over_http.open_loop URL BODIES RATE SECONDS` prints one JSON line.
+what else the machine has: `python -m benchmarks.over_http.open_loop URL BODIES RATE SECONDS CONNECTIONS` prints one
+JSON line.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CONNECTIONS = 1024  # as many as one HAProxy serves at full speed; what waits for one of them here is timed too
+CONNECTIONS = 1024  # at most; a request that waits for one of them here is timed too
 DRAIN_S = 10.0
 
 
@@ -98,9 +99,18 @@ class Connection(asyncio.Protocol):
 
 
 class Client:
-    """Sends the bodies in turn at `rate` a second for so many seconds."""
+    """Sends the bodies in turn at `rate` a second for so many seconds, over at most so many connections."""
 
-    def __init__(self, url: str, bodies: Sequence[bytes], rate: float, seconds: float, seed: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        bodies: Sequence[bytes],
+        rate: float,
+        seconds: float,
+        connections: int = CONNECTIONS,
+        seed: int = 0,
+    ) -> None:
+        self._most = connections
         parts = urlsplit(url)
         self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
         head = f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
@@ -147,7 +157,7 @@ class Client:
             self._open_more(loop)
 
     def _open_more(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._open < CONNECTIONS:
+        if self._open < self._most:
             self._open += 1
             loop.create_task(self._connect())
 
@@ -199,17 +209,20 @@ class Client:
             self._done.set()
 
 
-def measure(url: str, bodies: Sequence[bytes], rate: float, seconds: float) -> Seen:
+def measure(
+    url: str, bodies: Sequence[bytes], rate: float, seconds: float, connections: int = CONNECTIONS
+) -> Seen:
     """Run a client to its end in this thread."""
 
     async def go() -> Seen:
-        return await Client(url, bodies, rate, seconds).run()
+        return await Client(url, bodies, rate, seconds, connections).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(go())
 
 
 if __name__ == "__main__":
-    url, path, rate, seconds = sys.argv[1:5]
+    url, path, rate, seconds, connections = sys.argv[1:6]
     lines = Path(path).read_bytes().splitlines()
-    print(json.dumps(measure(url, lines, float(rate), float(seconds)).summary(float(seconds))))
+    seen = measure(url, lines, float(rate), float(seconds), int(connections))
+    print(json.dumps(seen.summary(float(seconds))))
