@@ -79,5 +79,5 @@ async def _listen(server: uvicorn.Server, sockets: list[socket] | None = None) -
 
 def middlewares() -> list[Middleware]:
     """The import path that Ray Serve calls, before it starts a server."""
-    uvicorn.Server.startup = _listen  # type: ignore[method-assign]
+    uvicorn.Server.startup = _listen  # type: ignore[method-assign, assignment]
     return [Middleware(Edge)]

@@ -39,6 +39,7 @@ OPEN = {  # share of the top rate, and connections at most
     "twice the top rate": (2.0, 1024),
     "twice the top rate over 4,096 connections": (2.0, 4096),
 }
+INDEX = ("factory", "parameters", "recall_at_100", "recall_at_1000", "search_ms")  # of the manifest
 SETTLE_S = 3.0  # after a start, Ray's own processes still work
 Measured = dict[str, dict[int, list[Figures]]]
 
@@ -139,7 +140,7 @@ def summary(run: Run, manifest: dict[str, Any], kinds: dict[str, int]) -> dict[s
         "items": manifest["items"],
         "dimensions": manifest["architecture"]["config"]["dim"],
         "k": run.k,
-        "index": {name: manifest["index"][name] for name in ("factory", "parameters", "recall_at_100", "search_ms")},
+        "index": {name: manifest["index"][name] for name in INDEX},
         "fusion": manifest["fusion"],
         "requests": kinds,
         "seconds a measurement": run.seconds,

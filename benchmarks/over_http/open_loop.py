@@ -209,9 +209,7 @@ class Client:
             self._done.set()
 
 
-def measure(
-    url: str, bodies: Sequence[bytes], rate: float, seconds: float, connections: int = CONNECTIONS
-) -> Seen:
+def measure(url: str, bodies: Sequence[bytes], rate: float, seconds: float, connections: int = CONNECTIONS) -> Seen:
     """Run a client to its end in this thread."""
 
     async def go() -> Seen:

@@ -39,7 +39,7 @@ def refused(folder: Path, **options: object) -> str:
 
 def test_the_manifest_says_what_the_bundle_is(rich: Rich) -> None:
     manifest = rich.bundle.manifest
-    assert (manifest.schema_version, manifest.name, manifest.dimensions) == (5, "rich", 16)
+    assert (manifest.schema_version, manifest.name, manifest.dimensions) == (6, "rich", 16)
     assert manifest.items == len(rich.bundle.item_ids) == 64
     assert manifest.architecture.config.heads == 2
     assert manifest.dataset_fingerprint == rich.encoded.meta.fingerprint
@@ -166,7 +166,7 @@ def test_a_broken_manifest_is_refused(copy: Path, content: str) -> None:
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_schema_version_is_refused(copy: Path, version: int) -> None:
     edit_manifest(copy, schema_version=version)
-    assert f"schema version {version}, this Twinspire reads 5; fit again" in refused(copy)
+    assert f"schema version {version}, this Twinspire reads 6; fit again" in refused(copy)
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -206,6 +206,14 @@ def test_a_bundle_whose_postings_are_in_no_order_proposes_the_same(hybrid_bundle
     assert old.index.lexical is not None
     np.testing.assert_array_equal(old.index.lexical.postings.places, postings.places)
     np.testing.assert_array_equal(old.search(queries, 10).items, now.search(queries, 10).items)
+
+
+def test_an_index_with_one_setting_for_every_k_is_searched_with_it(copy: Path) -> None:
+    """As schema 5 wrote it."""
+    spec = json.loads((copy / MANIFEST).read_text())["index"] | {"parameters": "refine=3"}
+    del spec["recall_at_1000"]
+    edit_manifest(copy, schema_version=5, index=spec)
+    assert [setting.refine for setting in Bundle.load(copy).index.vectors._tuned] == [3, 3]
 
 
 def test_vectors_in_a_file_are_linked_not_copied(rich: Rich, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,15 @@ def test_kinds_and_settings_are_apart_and_lines_rise() -> None:
     assert "nprobe=19,refine=2" in chart.detail
 
 
+def test_each_k_that_was_tuned_for_has_its_panel_and_its_star() -> None:
+    deep = [one.model_copy(update={"k": 1000, "parameters": "nprobe=40,refine=1.25"}) for one in FINAL]
+    chart = recall.recall_chart([*TRIED, *FINAL, *deep], 0.95)
+    assert chart is not None
+    assert [panel.chosen and panel.chosen.k for panel in chart.panels] == [None, 100, 1000]
+    assert chart.chosen.k == 100
+    assert "nprobe=19,refine=2; nprobe=40,refine=1.25" in chart.detail
+
+
 def test_a_given_kind_has_one_panel_and_an_exact_index_none() -> None:
     chart = recall.recall_chart(FINAL, 0.95)
     assert chart is not None

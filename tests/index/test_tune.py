@@ -5,6 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinspire.index import tune as tuning
+from twinspire.index.build import build_index
+from twinspire.index.config import IndexConfig
+from twinspire.index.parameters import Tuned
 from twinspire.index.tune import BREADTHS, exact, measure, recall_at, tune
 from twinspire.index.vectors import VectorIndex
 
@@ -76,6 +79,35 @@ def test_what_is_dear_is_not_looked_into(market):
     index, vectors, queries, truth = market
     _, curve = tune(index, FACTORY, vectors, queries, truth, 0.95, limit=2)
     assert max(probes(one.parameters) for one in curve) < 64
+
+
+def test_many_results_have_settings_of_their_own(market):
+    _, vectors, queries, _ = market
+    found, spec = build_index(vectors, queries, IndexConfig(factory=FACTORY, exact_up_to=0, recall_target=0.8))
+    chosen = {one.k: one for one in spec.curve if one.chosen}
+    assert chosen.keys() == {100, 1000}
+    assert found.parameters == spec.parameters == f"{chosen[100].parameters};{chosen[1000].parameters}"
+    assert probes(chosen[1000].parameters) > probes(chosen[100].parameters)
+    for k, told in ((100, spec.recall_at_100), (1000, spec.recall_at_1000)):
+        best = np.argsort(-(queries[:, 0] @ vectors.T), axis=1)[:, :k]
+        assert recall_at(found.search(queries, k)[1], best) == pytest.approx(told)
+        assert told >= 0.8
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.floats(1, 16), st.floats(1, 16), st.integers(1, 2000))
+def test_settings_lie_between_those_for_few_and_for_many_results(few, many, refined, less, k):
+    tuned = Tuned.read(f"nprobe={few},refine={refined};nprobe={many},refine={less}", faiss.IndexFlatIP(2))
+    assert tuned.at(100) == tuned.at(10) == tuned.shallow == (few, refined, False)
+    assert tuned.at(1000) == tuned.at(2000) == tuned.deep == (many, less, False)
+    at, after = tuned.at(k), tuned.at(k + 1)
+    for setting, low, high in ((at.breadth, few, many), (at.refine, refined, less)):
+        assert min(low, high) - 1e-9 <= setting <= max(low, high) + 1e-9
+    assert (after.breadth >= at.breadth) if many >= few else (after.breadth <= at.breadth)
+
+
+def test_one_setting_is_for_any_number_of_results():
+    tuned = Tuned.read("nprobe=7,refine=2", faiss.IndexFlatIP(2))
+    assert {tuned.at(k) for k in (1, 100, 300, 1000)} == {tuned.shallow}
 
 
 @given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 20), st.integers(1, 9))

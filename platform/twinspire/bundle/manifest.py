@@ -17,10 +17,10 @@ from twinspire.model import Architecture
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # 2 has vectors alone; up to 3 there are no filters, and the index holds the raw vectors too; up to 4 the words'
-# postings are not in the order of clicks.
-READABLE = (2, 3, 4, 5)
+# postings are not in the order of clicks; up to 5 the index has the same settings for 1,000 results as for 100.
+READABLE = (2, 3, 4, 5, 6)
 MANIFEST = "manifest.json"
 REQUIRED = ("features.json", "model.safetensors", "index.faiss", "item_vectors.npy", "users.parquet")
 ITEMS, ITEMS_BEFORE_4 = "items.arrow", "items.parquet"

@@ -30,8 +30,9 @@ from twinspire.index.families import (
     sampled,
     trained,
 )
+from twinspire.index.parameters import DEEP, SHALLOW
 from twinspire.index.progress import progress
-from twinspire.index.tune import BLOCK_ROWS, RECALL_AT, Measured, exact, tune
+from twinspire.index.tune import BLOCK_ROWS, Measured, exact, tune
 from twinspire.index.vectors import VectorIndex
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ Seconds = dict[str, float]  # of each stage
 FLAT_UP_TO = 5_000
 AS_GOOD_AS_EXACT = 0.999  # recall@100 of what takes the place of a flat index
 OWN_QUERIES = 200  # items that serve as queries where there are none
+DEEP_QUERIES = 300  # enough to measure recall@1,000 by
 CHOSEN, TRAINED, FILLED = "chosen.json", "trained.faiss", "filled.faiss"
 
 
@@ -59,6 +61,7 @@ class IndexSpec(BaseModel):
     parameters: str
     exact: bool
     recall_at_100: float
+    recall_at_1000: float | None = Field(None, description="none where it was not measured")
     search_ms: float
     curve: tuple[Measured, ...] = ()
     seconds: dict[str, float] = Field(default={}, description="what each stage took; of a resumed fit, what was left")
@@ -79,7 +82,7 @@ def build_index(
     if not len(queries):
         queries = sampled(vectors, OWN_QUERIES)[:, None]
     if small:
-        return _as_good_as_exact(vectors, queries)
+        return _as_good_as_exact(vectors, queries, config)
     seconds: Seconds = {}
     with tempfile.TemporaryDirectory() if work is None else _folder(work) as folder:
         try:
@@ -88,11 +91,7 @@ def build_index(
         except RuntimeError as error:
             size = f"{len(vectors)} items of {vectors.shape[1]}"
             raise ConfigError(f"index.factory: {config.factory!r} does not fit {size}: {reason(error)}") from None
-    with _stage(seconds, "measure exact search", len(vectors)) as done:
-        truth = exact(vectors, queries, min(RECALL_AT, len(vectors)), done)
-    with _stage(seconds, "tune the index"):
-        built, measured = tune(index, factory, vectors, queries, truth, config.recall_target)
-    return built, _tuned(built, [*curve, *measured], queries, seconds)
+    return _tuned(index, factory, vectors, queries, config, curve, seconds)
 
 
 def check_factory(dim: int, config: IndexConfig) -> None:
@@ -128,28 +127,50 @@ def _exact(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> tuple[
     return built, spec
 
 
-def _as_good_as_exact(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> tuple[VectorIndex, IndexSpec]:
+def _as_good_as_exact(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], config: IndexConfig
+) -> tuple[VectorIndex, IndexSpec]:
     """All items compared by short codes, the best again exactly; or all exactly, where codes miss too much."""
     factory = codes_of_all(vectors.shape[1])
     index = trained(new_index(factory, vectors.shape[1]), vectors)
     index.add(np.ascontiguousarray(vectors, np.float32))
-    truth = exact(vectors, queries, min(RECALL_AT, len(vectors)))
-    built, curve = tune(index, factory, vectors, queries, truth, AS_GOOD_AS_EXACT)
-    if not next(one for one in curve if one.chosen).reaches:
+    strict = config.model_copy(update={"recall_target": AS_GOOD_AS_EXACT})
+    built, spec = _tuned(index, factory, vectors, queries, strict, [], {})
+    if not all(one.reaches for one in spec.curve if one.chosen):
         return _exact(vectors, queries)
-    return built, _tuned(built, curve, queries, {})
+    return built, spec
 
 
-def _tuned(built: VectorIndex, curve: list[Measured], queries: NDArray[np.float32], seconds: Seconds) -> IndexSpec:
-    """What the chosen one of the curve says of an index."""
-    chosen = next(one for one in curve if one.chosen)
-    return IndexSpec(
+def _tuned(
+    index: Any,
+    factory: str,
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    config: IndexConfig,
+    curve: list[Measured],
+    seconds: Seconds,
+) -> tuple[VectorIndex, IndexSpec]:
+    """The index with settings for few results and for many, and what of it was measured after `curve`."""
+    few = queries[:DEEP_QUERIES] if config.device == "cpu" and len(vectors) > DEEP else queries[:0]
+    with _stage(seconds, "measure exact search", len(vectors) * (1 + bool(len(few)))) as done:
+        truth = exact(vectors, queries, min(SHALLOW, len(vectors)), done)
+        deep_truth = exact(vectors, few, DEEP, done) if len(few) else truth
+    with _stage(seconds, "tune the index"):
+        built, measured = tune(index, factory, vectors, queries, truth, config.recall_target)
+        chosen = next(one for one in measured if one.chosen)
+        if len(few):
+            deeper = tune(index, factory, vectors, few, deep_truth, config.recall_target)[1]
+            deepest = next(one for one in deeper if one.chosen)
+            built = VectorIndex(index, f"{chosen.parameters};{deepest.parameters}", vectors)
+            measured += deeper
+    return built, IndexSpec(
         factory=chosen.factory,
-        parameters=chosen.parameters,
+        parameters=built.parameters,
         exact=False,
         recall_at_100=chosen.recall,
+        recall_at_1000=deepest.recall if len(few) else None,
         search_ms=_milliseconds(built, queries),
-        curve=tuple(curve),
+        curve=(*curve, *measured),
         seconds=seconds,
     )
 
@@ -228,5 +249,5 @@ def _milliseconds(index: VectorIndex, queries: NDArray[np.float32]) -> float:
     few = queries[:50]
     started = time.perf_counter()
     for query in few:
-        index.search(query[None], RECALL_AT)
+        index.search(query[None], SHALLOW)
     return round((time.perf_counter() - started) / max(len(few), 1) * 1000, 4)

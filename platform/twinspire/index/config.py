@@ -19,7 +19,7 @@ class IndexConfig(BaseModel):
     exact_up_to: int = Field(
         100_000, ge=0, description="catalogues up to this size are searched exactly, or with recall@100 of 0.999"
     )
-    recall_target: float = Field(0.95, gt=0, le=1, description="recall@100 against exact search that must be reached")
+    recall_target: float = Field(0.95, gt=0, le=1, description="recall against exact search, @100 and @1000, to reach")
     filters: Literal["auto"] | list[str] = Field(
         "auto", description="columns of items that a search can be limited by; auto: brand, category and price"
     )

@@ -156,7 +156,10 @@ class HybridIndex:
         if self.fusion.is_plain:
             return self.vectors.search(vectors, k)
         wide = k + self.fusion.candidates
-        near = np.full((len(asked), 1), -1) if self.words_alone else self.vectors.candidates(vectors, wide)
+        if self.words_alone:
+            near = np.full((len(asked), 1), -1)
+        else:
+            near = self.vectors.candidates(vectors, k, spare=self.fusion.candidates)
         scores, rows, heads = _nothing_found(len(asked), k)
         words, weights = self._words(asked)
         which, postings = -1, _NO_POSTINGS
@@ -218,7 +221,9 @@ class HybridIndex:
         try:
             deep = max(within.share, 1e-9) ** DEEPER
             for more in EFFORTS:
-                near = self.vectors.candidates(asked.vectors[None], wide, within=within.bitmap, effort=deep * more)[0]
+                near = self.vectors.candidates(
+                    asked.vectors[None], k, spare=wide - k, within=within.bitmap, effort=deep * more
+                )[0]
                 near = near[near >= 0]
                 if len(near) >= wide:
                     break

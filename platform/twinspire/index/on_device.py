@@ -10,7 +10,7 @@ import torch
 
 from twinspire.errors import EnvironmentProblem
 from twinspire.index import gpu
-from twinspire.index.parameters import MOST_ON_GPU, Settings
+from twinspire.index.parameters import MOST_ON_GPU, Tuned
 from twinspire.index.tensors import on_gpu, search
 from twinspire.index.vectors import VectorIndex
 from twinspire.index.whole import WholeCatalogue
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from twinspire.index.gpu import Placement
+    from twinspire.index.parameters import Settings
     from twinspire.index.tensors import Vectors
 
 # Candidates of a search in half precision that are compared again in full, as a multiple of K: what rounding (a part in
@@ -52,18 +53,15 @@ class DeviceIndex(VectorIndex):
         except torch.OutOfMemoryError:
             raise EnvironmentProblem("the GPU has no memory left for the item vectors") from None
         self._compressed = placement.compressed
-        self._settings = Settings.read(host.parameters, self.index)
+        tuned = Tuned.read(host.parameters, self.index)
         if not placement.compressed:
-            self._exact(placement.whole)
-        self._usual = self._settings.for_search(self.index, 1.0, None)
+            tuned = self._exact(placement.whole, tuned)
+        self._use(tuned)
 
-    def _exact(self, dtype: torch.dtype | None) -> None:
+    def _exact(self, dtype: torch.dtype | None, tuned: Tuned) -> Tuned:
         """No FAISS index is needed; only what is rounded is compared again."""
-        if dtype == torch.float32:
-            self._refine = 0.0
-        elif self.vectors is not None:
-            self._refine = AGAIN
         self.index = self._whole = faiss.IndexFlatIP(self.index.d)
+        return tuned.refining(0.0 if dtype == torch.float32 else AGAIN)
 
     @property
     def size(self) -> int:
@@ -71,7 +69,7 @@ class DeviceIndex(VectorIndex):
         return self._count
 
     def _nearest(
-        self, queries: Vectors, k: int, within: NDArray[np.uint8] | None, effort: float
+        self, queries: Vectors, k: int, settings: Settings, within: NDArray[np.uint8] | None, effort: float
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         there = torch.as_tensor(queries, device=self._device)
         flat = there.reshape(-1, queries.shape[2]).contiguous()
@@ -80,7 +78,7 @@ class DeviceIndex(VectorIndex):
                 scores, rows = self._whole_catalogue.search(flat, k, within)
             else:
                 most = min(k, MOST_ON_GPU) if on_gpu(self.index) else k
-                scores, rows = search(self.index, flat, most, self._parameters(effort, within, most))
+                scores, rows = search(self.index, flat, most, self._parameters(settings, effort, within, most))
             return scores.cpu().numpy(), rows.cpu().numpy()  # waits for the device
 
 

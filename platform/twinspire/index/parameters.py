@@ -7,6 +7,7 @@ without lists does not. Of the indexes on a GPU most ignore a filter without a w
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import faiss
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 api: Any = faiss  # what its type stubs lack or say wrongly
 MOST_ON_GPU = 2048  # lists that a GPU looks into, and results that it gives
 CAGRA_BREADTH = 64  # FAISS's own
+SHALLOW, DEEP = 100, 1000  # results of a search that settings are tuned for
 LEAST_EF = 64  # of a graph over the centres of lists: at FAISS's own 16 it misses near ones
 
 
@@ -67,6 +69,34 @@ class Settings(NamedTuple):
         return api.SearchParameters(**chosen) if chosen else None
 
 
+class Tuned(NamedTuple):
+    """Settings for SHALLOW results and fewer, and for DEEP results and more. The more results, the more lists they lie
+    in, and the fewer candidates each of them needs beside it."""
+
+    shallow: Settings
+    deep: Settings
+
+    @classmethod
+    def read(cls, parameters: str, index: Any) -> Tuned:
+        """From the settings of both, `nprobe=16,refine=3;nprobe=30,refine=1.25`, or from one for all."""
+        shallow, _, deep = parameters.partition(";")
+        return cls(Settings.read(shallow, index), Settings.read(deep or shallow, index))
+
+    def refining(self, factor: float) -> Tuned:
+        """The same with another factor of refinement for all."""
+        return Tuned(self.shallow._replace(refine=factor), self.deep._replace(refine=factor))
+
+    @lru_cache(maxsize=4096)  # noqa: B019  immutable, a few in a process
+    def at(self, k: int) -> Settings:
+        """For `k` results: between the two, on the line between their logarithms."""
+        share = min(max(math.log(max(k, 1) / SHALLOW) / math.log(DEEP / SHALLOW), 0.0), 1.0)
+        if share in (0.0, 1.0) or self.shallow == self.deep:
+            return self.deep if share == 1.0 else self.shallow
+        refine = _between(self.shallow.refine, self.deep.refine, share)
+        breadth = _between(self.shallow.breadth, self.deep.breadth, share)
+        return Settings(math.ceil(breadth), refine, self.shallow.grows)
+
+
 def breadth_name(index: Any) -> str:
     """What the breadth of a search is called for this index; empty where there is none."""
     inner = innermost(index)
@@ -92,3 +122,8 @@ def _of_centres(index: Any, probes: int) -> dict[str, Any]:
     if not isinstance(faiss.downcast_index(index.quantizer), faiss.IndexHNSW):
         return {}
     return {"quantizer_params": api.SearchParametersHNSW(efSearch=max(2 * probes, LEAST_EF))}
+
+
+def _between(low: float, high: float, share: float) -> float:
+    """`low` at share 0, `high` at share 1; in equal steps, equal factors."""
+    return float(low * (high / low) ** share) if low and high else max(low, high)

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from twinspire.index.parameters import breadth_name, innermost
+from twinspire.index.parameters import SHALLOW, breadth_name, innermost
 from twinspire.index.tensors import on_gpu
 from twinspire.index.vectors import VectorIndex, merge_heads
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-RECALL_AT = 100
 BLOCK_ROWS = 262_144  # of the memory-mapped vectors in memory at once
 COST_BATCH = 16  # queries searched together when time is taken: about what a server under load has
 COST_REPEATS = 2
@@ -28,13 +27,13 @@ COST_REPEATS = 2
 BREADTHS = sorted({round(1.12**step) for step in range(68)})  # 1 to 1,985
 AROUND = (-12, -8, -4, 4, 8)  # steps from the chosen breadth that complete the curve: a quarter to two and a half times
 # Candidates compared exactly, as a multiple of the results asked for.
-FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+FACTORS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 WORSE = 1.1  # a factor that costs so much more than the best so far ends the search: more would cost yet more
 
 
 class Measured(BaseModel):
-    """One point of the curve: recall@100 against exact search and a query's processor milliseconds on one core, on a
-    GPU the time it takes, of queries that come 16 at a time. `items` were in the index then."""
+    """One point of the curve: recall@k against exact search and a query's processor milliseconds on one core, on a GPU
+    the time it takes, of queries that come 16 at a time. `items` were in the index then."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +42,7 @@ class Measured(BaseModel):
     items: int
     recall: float
     ms: float
+    k: int = SHALLOW
     reaches: bool = Field(description="recall reaches the target by one standard error")
     trial: bool = Field(False, description="to choose the kind of index, on a sample of the items")
     chosen: bool = False
@@ -57,7 +57,7 @@ def tune(
     target: float,
     limit: float = np.inf,
 ) -> tuple[VectorIndex, list[Measured]]:
-    """The index with the search parameters that cost least of those whose recall reaches `target`, and all measured.
+    """The index with the search parameters that cost least of those whose recall@K reaches `target`, and all measured.
 
     `queries` (Q, H, D) have the exact results `truth` (Q, K) among `vectors` (n, D). Recall reaches the target where it
     does so by one standard error, as other queries will come. Where nothing reaches it, the parameters of the highest
@@ -65,7 +65,7 @@ def tune(
     """
     name = breadth_name(index)
     most = min(getattr(innermost(index), "nlist", BREADTHS[-1]), BREADTHS[-1])
-    least = RECALL_AT if name == "itopk_size" else 1  # CAGRA keeps at least what it is asked for
+    least = truth.shape[1] if name == "itopk_size" else 1  # CAGRA keeps at least what it is asked for
     steps = [*(step for step in BREADTHS if least <= step < most), most] if name else [0]
     trials: dict[tuple[int, float], Measured] = {}
 
@@ -114,14 +114,15 @@ def _crossings(measured: Callable[[int, float], Measured], steps: int, limit: fl
 def measure(
     searched: VectorIndex, factory: str, queries: NDArray[np.float32], truth: NDArray[np.int64], target: float
 ) -> Measured:
-    """Recall and cost of one index with its parameters."""
+    """Recall and cost of one index with its parameters, searched for as many as `truth` (Q, K) has."""
+    k = truth.shape[1]
     clock = time.perf_counter if on_gpu(innermost(searched.index)) else time.thread_time
-    seconds, found = [], np.zeros((0, RECALL_AT), np.int64)
+    seconds, found = [], np.zeros((0, k), np.int64)
     with one_thread():
         for _ in range(COST_REPEATS):
             started = clock()
             batches = (queries[first : first + COST_BATCH] for first in range(0, len(queries), COST_BATCH))
-            parts = [searched.search(batch, RECALL_AT)[1] for batch in batches]
+            parts = [searched.search(batch, k)[1] for batch in batches]
             seconds.append(clock() - started)
         found = np.concatenate(parts) if parts else found
     shares = recalls(found, truth)
@@ -130,6 +131,7 @@ def measure(
         parameters=searched.parameters,
         items=searched.size,
         recall=recall_at(found, truth),
+        k=k,
         ms=round(min(seconds) / max(len(queries), 1) * 1000, 4),
         reaches=not len(shares) or bool(shares.mean() - shares.std() / np.sqrt(len(shares)) >= target),
     )

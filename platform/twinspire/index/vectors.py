@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 from twinspire.errors import BundleError
-from twinspire.index.parameters import Settings, innermost
+from twinspire.index.parameters import Settings, Tuned, innermost
 from twinspire.index.rerank import rerank
 from twinspire.index.tensors import on_gpu, on_host
 
@@ -34,17 +34,21 @@ class VectorIndex:
 
     def __init__(self, index: Any, parameters: str = "", vectors: NDArray[np.float32] | None = None) -> None:
         """`parameters` such as `nprobe=16,refine=3`: lists looked into (`efSearch`: candidates of a graph) and how many
-        times K candidates are compared exactly, 0: none. Without `vectors` scores are the compressed index's own.
+        times K candidates are compared exactly, 0: none; after a semicolon the same for large K (see `Tuned`). Without
+        `vectors` scores are the compressed index's own.
         """
         self._whole = index  # of an older bundle, it owns what is taken from it
         self.index, own = _without_refinement(index)
         self.parameters = parameters
         # A plain array over a memory map: compiled code takes long to find out what a memmap is.
         self.vectors = own if vectors is None else np.asarray(vectors)
-        self._settings = Settings.read(parameters, self.index)
-        self._refine = 0.0 if self.vectors is None else self._settings.refine
-        self._usual = self._settings.for_search(self.index, 1.0, None)
+        self._use(Tuned.read(parameters, self.index))
         faiss.cvar.distance_compute_blas_threshold = MATRIX_PRODUCT_FROM
+
+    def _use(self, tuned: Tuned) -> None:
+        """Search with these settings from now on."""
+        self._tuned = tuned if self.vectors is not None else tuned.refining(0.0)
+        self._usual: dict[Settings, Any] = {}  # what FAISS takes for them without filters
 
     @property
     def size(self) -> int:
@@ -62,11 +66,12 @@ class VectorIndex:
         Errors: NotImplementedError for `within` where the index cannot filter: FAISS on a GPU, and PQ without lists.
         """
         batch, heads, _ = queries.shape
-        if self.vectors is not None and self._refine:
+        settings = self._tuned.at(k)
+        if self.vectors is not None and settings.refine:
             rows = self.candidates(queries, k, within=within, effort=effort)
             return rerank(on_host(queries), self.vectors, rows, k)
         wide = min(k, self.size)
-        scores, rows = self._nearest(queries, max(wide, 1), within, effort)
+        scores, rows = self._nearest(queries, max(wide, 1), settings, within, effort)
         if heads == 1:
             head = np.zeros(rows.shape, np.int8)
         else:
@@ -75,30 +80,39 @@ class VectorIndex:
         return _pad(scores, rows, head, k)
 
     def candidates(
-        self, queries: Vectors, k: int, *, within: NDArray[np.uint8] | None = None, effort: float = 1.0
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        spare: int = 0,
+        within: NDArray[np.uint8] | None = None,
+        effort: float = 1.0,
     ) -> NDArray[np.int64]:
-        """Queries (B, H, D) to item rows (B, H * K'), each head's own, K' >= K: so many that the K best by exact scores
-        are found as often as was tuned for. An item may come once a head; -1 where there are fewer.
+        """Queries (B, H, D) to item rows (B, H * K'), each head's own, K' >= K + spare: so many that the K best by
+        exact scores are found as often as was tuned for. An item may come once a head; -1 where there are fewer.
 
         `within`, `effort` and errors as in `search`.
         """
         batch, heads, _ = queries.shape
-        wide = max(min(math.ceil(k * max(self._refine, 1.0)), self.size), 1)
-        rows = self._nearest(queries, wide, within, effort)[1]
+        settings = self._tuned.at(k)
+        wide = max(min(math.ceil((k + spare) * max(settings.refine, 1.0)), self.size), 1)
+        rows = self._nearest(queries, wide, settings, within, effort)[1]
         return rows.reshape(batch, heads * rows.shape[1])
 
     def _nearest(
-        self, queries: Vectors, k: int, within: NDArray[np.uint8] | None, effort: float
+        self, queries: Vectors, k: int, settings: Settings, within: NDArray[np.uint8] | None, effort: float
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores and rows of the `k` best of each head of queries (B, H, D), (B * H, k) each."""
         flat = np.ascontiguousarray(on_host(queries).reshape(-1, queries.shape[2]))
-        scores, rows = self.index.search(flat, k, params=self._parameters(effort, within, k))
+        scores, rows = self.index.search(flat, k, params=self._parameters(settings, effort, within, k))
         return np.asarray(scores), np.asarray(rows)
 
-    def _parameters(self, effort: float, within: NDArray[np.uint8] | None, k: int) -> Any:
-        if effort == 1.0 and within is None and not self._settings.grows:
-            return self._usual
-        return self._settings.for_search(self.index, effort, within, k)
+    def _parameters(self, settings: Settings, effort: float, within: NDArray[np.uint8] | None, k: int) -> Any:
+        if effort == 1.0 and within is None and not settings.grows:
+            if settings not in self._usual:
+                self._usual[settings] = settings.for_search(self.index, 1.0, None)
+            return self._usual[settings]
+        return settings.for_search(self.index, effort, within, k)
 
     def save(self, path: Path) -> None:
         """Write the compressed index, from the GPU's memory too; the raw vectors are not part of it."""

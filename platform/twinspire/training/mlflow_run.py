@@ -91,6 +91,8 @@ def log_manifest(uri: str, run_id: str, manifest: Mapping[str, Any]) -> None:
     client.log_dict(run_id, dict(manifest), "manifest.json")
     index = manifest["index"]
     client.log_metric(run_id, "index/recall_at_100", index["recall_at_100"])
+    if index.get("recall_at_1000") is not None:
+        client.log_metric(run_id, "index/recall_at_1000", index["recall_at_1000"])
     client.log_metric(run_id, "index/search_ms", index["search_ms"])
 
 

@@ -18,22 +18,25 @@ if TYPE_CHECKING:
 
     from twinspire.index.tune import Measured
 
-X, Y = "processor milliseconds a query, one core", "recall@100 against exact search"
+X, Y = "processor milliseconds a query, one core", "recall@K against exact search"
 SHOWN_BELOW_TARGET = 0.2
+MANY = 3  # panels, which are narrow
 SHORT = 8  # letters of a name, of which five stand side by side
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One comparison: a name and its points, the cheapest first, for each line."""
+    """One comparison: a name and its points, the cheapest first, for each line; and which of them is served."""
 
     title: str
     lines: dict[str, list[Measured]]
+    chosen: Measured | None = None
 
 
 @dataclass(frozen=True)
 class RecallChart:
-    """All that was measured: kinds of index on a sample, if several were tried, and the chosen one's settings."""
+    """All that was measured: kinds of index on a sample, if several were tried, and the chosen one's settings for each
+    K that it was tuned for."""
 
     panels: tuple[Panel, ...]
     chosen: Measured
@@ -47,7 +50,8 @@ class RecallChart:
     @property
     def detail(self) -> str:
         """How to read the picture."""
-        asked = f"dashed: the target, {self.target:g}; star: what is served, {self.chosen.parameters}"
+        served = "; ".join(panel.chosen.parameters for panel in self.panels if panel.chosen)
+        asked = f"dashed: the target, {self.target:g}; star: what is served, {served}"
         return f"Lines: the highest recall for its cost; {asked}."
 
     @property
@@ -66,10 +70,13 @@ def recall_chart(curve: Sequence[Measured], target: float) -> RecallChart | None
     panels = []
     if tried:
         by_factory = _grouped(tried, [one.factory for one in tried])
-        panels.append(Panel(f"Kinds of index, {tried[0].items:,} items", by_factory))
+        panels.append(Panel(f"Kinds of index, {tried[0].items:,} items, K = {tried[0].k}", by_factory))
     final.sort(key=_factor)
-    by_factor = _grouped(final, [f"{_factor(one):g} K" for one in final])
-    panels.append(Panel(f"{chosen.items:,} items, by candidates compared exactly", by_factor))
+    for k in sorted({one.k for one in final}):
+        points = [one for one in final if one.k == k]
+        by_factor = _grouped(points, [f"{_factor(one):g} K" for one in points])
+        served = next((one for one in points if one.chosen), None)
+        panels.append(Panel(f"{chosen.items:,} items, K = {k:,}, by candidates compared exactly", by_factor, served))
     return RecallChart(tuple(panels), chosen, target)
 
 
@@ -95,6 +102,8 @@ def draw(chart: RecallChart, path: Path) -> Path:
             marker = style.MARKERS[row % len(style.MARKERS)]
             x, y = [one.ms for one in line], [one.recall for one in line]
             axes.plot(x, y, color=style.colour(row), marker=marker, markersize=4, linewidth=1.6, label=name)
+        if panel.chosen:
+            axes.plot(panel.chosen.ms, panel.chosen.recall, "*", color=style.INK, markersize=13, zorder=4)
         axes.axhline(chart.target, color=style.OTHER, linestyle="--", linewidth=1)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -106,11 +115,11 @@ def draw(chart: RecallChart, path: Path) -> Path:
         axes.tick_params(labelsize=style.FONT - 0.5, colors="#555555")
         axes.grid(color="#EEEEEE")
         axes.spines[["top", "right"]].set_visible(False)
+        columns = 5 if len(panels) < MANY else 3
         axes.legend(
             frameon=False, fontsize=style.FONT - 0.5, handlelength=1.4, columnspacing=1.2, loc="upper center",
-            bbox_to_anchor=(0.5, -0.16), ncols=2 if any(len(name) > SHORT for name in panel.lines) else 5,
+            bbox_to_anchor=(0.5, -0.16), ncols=2 if any(len(name) > SHORT for name in panel.lines) else columns,
         )  # fmt: skip
-    panels[-1].plot(chart.chosen.ms, chart.chosen.recall, "*", color=style.INK, markersize=13, zorder=4)
     panels[0].set_ylabel(Y, fontsize=style.FONT)
     style.heading(figure, chart.title, chart.detail)
     return style.save_png(figure, path)
