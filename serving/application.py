@@ -103,43 +103,28 @@ class Application:
 
     async def shed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a search without a look at it: there are too many. For who stands in front of this application."""
-        started = time.perf_counter()
-        request = Request(scope, receive, self._readers)
-        problem = self._problem(overloaded(), scope)
-        reply = await _refuse(problem, request)
-        await self._send(scope, request, reply, problem, started, send, named=True)
+        await self._http(scope, receive, send, shed=True)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send, *, shed: bool = False) -> None:
         started = time.perf_counter()
         request = Request(scope, receive, self._readers)
         problem: Refusal | None = None
         try:
+            if shed:
+                raise overloaded()
             endpoint = self._find(scope, request)
             request.caller = self.gate.admit(endpoint.access, request)
             reply = await endpoint.handle(request)
         except Exception as error:
             problem = self._problem(error, scope)
             reply = await _refuse(problem, request)
-        await self._send(scope, request, reply, problem, started, send, named=self._names_requests)
-
-    async def _send(
-        self,
-        scope: Scope,
-        request: Request,
-        reply: Reply,
-        problem: Refusal | None,
-        started: float,
-        send: Send,
-        *,
-        named: bool,
-    ) -> None:
         # The list is made anew each time: what wraps this application may add to it.
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
             *reply.headers,
         ]
-        if named:
+        if self._names_requests or shed:
             headers.append((b"x-request-id", request.id.encode()))
         took = time.perf_counter() - started
         if problem is not None or took > self._log.slow_s:
