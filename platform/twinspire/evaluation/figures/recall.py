@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from twinspire.index.tune import Measured
 
-X, Y = "processor milliseconds a query, one core", "recall@K against exact search"
+X, Y = "processor ms a query", "recall@K against exact search"
 SHOWN_BELOW_TARGET = 0.2
 MANY = 3  # panels, which are narrow
 SHORT = 8  # letters of a name, of which five stand side by side
@@ -45,14 +45,14 @@ class RecallChart:
     @property
     def title(self) -> str:
         """The finding."""
-        return f"Recall {self.chosen.recall:.3f} for {self.chosen.ms:.2f} ms a query: {self.chosen.factory}"
+        one = self.chosen
+        return f"Recall@{one.k} {one.recall:.3f} for {one.ms:.2f} ms a query: {one.factory}, {one.items:,} items"
 
     @property
     def detail(self) -> str:
         """How to read the picture."""
         served = "; ".join(panel.chosen.parameters for panel in self.panels if panel.chosen)
-        asked = f"dashed: the target, {self.target:g}; star: what is served, {served}"
-        return f"Lines: the highest recall for its cost; {asked}."
+        return f"One core, by candidates compared exactly; dashed: target; star: served, {served}"
 
     @property
     def floor(self) -> float:
@@ -70,13 +70,13 @@ def recall_chart(curve: Sequence[Measured], target: float) -> RecallChart | None
     panels = []
     if tried:
         by_factory = _grouped(tried, [one.factory for one in tried])
-        panels.append(Panel(f"Kinds of index, {tried[0].items:,} items, K = {tried[0].k}", by_factory))
+        panels.append(Panel(f"Kinds, on {tried[0].items:,} items", by_factory))
     final.sort(key=_factor)
     for k in sorted({one.k for one in final}):
         points = [one for one in final if one.k == k]
         by_factor = _grouped(points, [f"{_factor(one):g} K" for one in points])
         served = next((one for one in points if one.chosen), None)
-        panels.append(Panel(f"{chosen.items:,} items, K = {k:,}, by candidates compared exactly", by_factor, served))
+        panels.append(Panel(f"All items, K = {k:,}", by_factor, served))
     return RecallChart(tuple(panels), chosen, target)
 
 
