@@ -2,7 +2,8 @@
 
 Vectors are those that a model learnt: a market of 100,000 items is simulated and fitted, and its item tower embeds as
 many items more of the same market as are asked for. Reported for each size: seconds and peak memory of embedding (and
-the rate of the bare tower), of training, filling and tuning; sizes on disk; the whole curve; and the time of a query.
+the rate of the bare tower), of training, filling and tuning; sizes on disk; the whole curve, of the last size as a
+picture too; and the time of a query.
 The README's figures are of 2 cores with nothing else on them. With `--bundles` each size becomes a bundle as well, for
 `python -m benchmarks.over_http --bundle`.
 """
@@ -30,6 +31,7 @@ from twinspire import cluster
 from twinspire.bundle import Bundle, Manifest
 from twinspire.bundle.canaries import CANARIES
 from twinspire.bundle.manifest import FILTERS, IDS, ITEMS, LEXICAL, MANIFEST, MEMORY, TREND, checksums
+from twinspire.evaluation.figures import recall
 from twinspire.features.encodings import id_bags
 from twinspire.features.history import Events
 from twinspire.features.ids import ItemIds
@@ -48,6 +50,8 @@ from twinspire.simulation.market import load_market
 if TYPE_CHECKING:
     from twinspire.index.build import IndexSpec
     from twinspire.index.vectors import VectorIndex
+
+PICTURE = Path(__file__).parents[1] / "docs" / "figures" / "recall.png"
 
 FITTED_ITEMS = 100_000
 BLOCK = 250_000  # items made at once
@@ -162,8 +166,11 @@ def measure(bundle: Bundle, items: int, workdir: Path, actors: int, bundles: boo
     texts = pl.read_parquet(bundle.folder / "queries.parquet")["query"].sample(QUERIES + TIMED, seed=1)
     queries = bundle.embed([Query(text) for text in texts])
     started = time.perf_counter()
-    index, spec = build_index(vectors, queries[:QUERIES], IndexConfig(), work)
+    config = IndexConfig()
+    index, spec = build_index(vectors, queries[:QUERIES], config, work)
     seconds = time.perf_counter() - started
+    if (chart := recall.recall_chart(spec.curve, config.recall_target)) is not None:
+        recall.draw(chart, PICTURE)
     if bundles:
         write_bundle(bundle, index, spec, work / VECTORS, workdir / f"scaled-{items}")
     return {

@@ -46,7 +46,7 @@ class RecallChart:
     def title(self) -> str:
         """The finding."""
         one = self.chosen
-        return f"Recall@{one.k} {one.recall:.3f} for {one.ms:.2f} ms a query: {one.factory}, {one.items:,} items"
+        return f"Recall@{one.k} {one.recall:.3f} for {one.ms:.2f} ms a query: {one.factory}"
 
     @property
     def detail(self) -> str:
@@ -76,7 +76,7 @@ def recall_chart(curve: Sequence[Measured], target: float) -> RecallChart | None
         points = [one for one in final if one.k == k]
         by_factor = _grouped(points, [f"{_factor(one):g} K" for one in points])
         served = next((one for one in points if one.chosen), None)
-        panels.append(Panel(f"All items, K = {k:,}", by_factor, served))
+        panels.append(Panel(f"{chosen.items:,} items, K = {k:,}", by_factor, served))
     return RecallChart(tuple(panels), chosen, target)
 
 
