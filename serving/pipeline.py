@@ -20,7 +20,6 @@ import logging
 import threading
 import time
 from collections import deque
-from itertools import islice
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -82,16 +81,18 @@ class Pipeline(Generic[Job, Prepared, Answer]):
     @property
     def waiting(self) -> int:
         """Jobs that are in no batch yet, or in one behind that at work."""
-        return len(self._waiting) + sum(islice(self._sizes, 1, None))
+        return len(self._waiting) + (self._sizes[1] if len(self._sizes) > 1 else 0)
 
     @property
     def wait_s(self) -> float:
         """Seconds, at most, until the jobs at work and those that wait are done, where any wait; if full batches go on
         as they have or, before the first full batch and where one hangs, as long as the one at work has until now."""
-        if not self.waiting:
+        jobs = self.waiting
+        if not jobs:
             return 0.0
+        if self._sizes:
+            jobs += self._sizes[0]
         at_work_s = 0.0 if self._began is None else time.perf_counter() - self._began
-        jobs = sum(self._sizes) + len(self._waiting)
         return max(self._full_s, at_work_s) * jobs / self._max_batch
 
     def stop(self) -> None:
