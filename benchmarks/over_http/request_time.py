@@ -239,7 +239,7 @@ def draw(alone: dict[str, float], loaded: dict[str, float], path: Path) -> Path:
     longest = max(loaded, key=lambda name: loaded[name])
     style.heading(
         figure,
-        f"Under load, most of a request's processor time is {longest}",
+        f"Under load, {loaded[longest] / sum(loaded.values()):.0%} of a request's processor time is {longest}",
         "One search over HTTP, from the client's socket and back. What is not worth a number has none.",
     )
     return style.save_png(figure, path)
