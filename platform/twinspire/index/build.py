@@ -135,8 +135,8 @@ def _as_good_as_exact(
     index = trained(new_index(factory, vectors.shape[1]), vectors)
     index.add(np.ascontiguousarray(vectors, np.float32))
     strict = config.model_copy(update={"recall_target": AS_GOOD_AS_EXACT})
-    built, spec = _tuned(index, factory, vectors, queries, strict, [], {})
-    if not all(one.reaches for one in spec.curve if one.chosen):
+    built, spec = _tuned(index, factory, vectors, queries, strict, [], {}, deep=False)
+    if not next(one for one in spec.curve if one.chosen).reaches:
         return _exact(vectors, queries)
     return built, spec
 
@@ -149,16 +149,22 @@ def _tuned(
     config: IndexConfig,
     curve: list[Measured],
     seconds: Seconds,
+    *,
+    deep: bool = True,
 ) -> tuple[VectorIndex, IndexSpec]:
-    """The index with settings for few results and for many, and what of it was measured after `curve`."""
-    few = queries[:DEEP_QUERIES] if config.device == "cpu" and len(vectors) > DEEP else queries[:0]
-    with _stage(seconds, "measure exact search", len(vectors) * (1 + bool(len(few)))) as done:
+    """The index with settings for few results and, if `deep`, for many, and what of it was measured after `curve`.
+
+    Many results lie in more lists than few, so where all items are compared, one setting does for both.
+    """
+    deep = deep and config.device == "cpu" and len(vectors) > DEEP
+    few = queries[:DEEP_QUERIES]
+    with _stage(seconds, "measure exact search", len(vectors) * (1 + deep)) as done:
         truth = exact(vectors, queries, min(SHALLOW, len(vectors)), done)
-        deep_truth = exact(vectors, few, DEEP, done) if len(few) else truth
+        deep_truth = exact(vectors, few, DEEP, done) if deep else truth
     with _stage(seconds, "tune the index"):
         built, measured = tune(index, factory, vectors, queries, truth, config.recall_target)
         chosen = next(one for one in measured if one.chosen)
-        if len(few):
+        if deep:
             deeper = tune(index, factory, vectors, few, deep_truth, config.recall_target)[1]
             deepest = next(one for one in deeper if one.chosen)
             built = VectorIndex(index, f"{chosen.parameters};{deepest.parameters}", vectors)
@@ -168,7 +174,7 @@ def _tuned(
         parameters=built.parameters,
         exact=False,
         recall_at_100=chosen.recall,
-        recall_at_1000=deepest.recall if len(few) else None,
+        recall_at_1000=deepest.recall if deep else None,
         search_ms=_milliseconds(built, queries),
         curve=(*curve, *measured),
         seconds=seconds,
