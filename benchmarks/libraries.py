@@ -242,36 +242,37 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
 @click.option("--queries", default=2000, show_default=True, type=click.IntRange(20))
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--system", "systems", multiple=True, type=click.Choice([*SYSTEMS]), help="Only these; default: all.")
-def main(bundle: Path, queries: int, rounds: int, systems: tuple[str, ...]) -> None:
+@click.option("--name", default="libraries", show_default=True, help="Of the file of results.")
+def main(bundle: Path, queries: int, rounds: int, systems: tuple[str, ...], name: str) -> None:
     """Compare the bundle's own index with other libraries at equal recall."""
     console = Console()
     os.environ["BUNDLE"] = str(bundle.absolute())
     with tempfile.TemporaryDirectory() as scratch:
         figures = prepare(bundle, Path(scratch), queries)
-        told: dict[str, list[dict[str, Any]]] = {name: [] for name in systems or SYSTEMS}
+        told: dict[str, list[dict[str, Any]]] = {system: [] for system in systems or SYSTEMS}
         for number in range(rounds):
-            for name in told:
-                told[name].append(measured(name, Path(scratch)))
-                console.print(f"round {number + 1}  {name}: {json.dumps(told[name][-1])}")
+            for system in told:
+                told[system].append(measured(system, Path(scratch)))
+                console.print(f"round {number + 1}  {system}: {json.dumps(told[system][-1])}")
     figures |= {"k": K, "recall target": TARGET, "rounds": rounds, "systems": told}
     ours = told.get("twinspire", [])
     figures["ratios"] = {
-        name: {
+        system: {
             "p50, twinspire / it": report.spread([a["p50 ms"] / b["p50 ms"] for a, b in zip(ours, its, strict=True)]),
             "queries a second, twinspire / it": report.spread(
                 [a["queries a second"] / b["queries a second"] for a, b in zip(ours, its, strict=True)]
             ),
         }
-        for name, its in told.items()
-        if name != "twinspire" and ours and not any("failed" in one for one in its)
+        for system, its in told.items()
+        if system != "twinspire" and ours and not any("failed" in one for one in its)
     }
     table = Table("system", "recall@100", "p50 ms", "p99 ms", "queries/s", "build s", "peak GiB", box=box.SIMPLE)
-    for name, each in told.items():
+    for system, each in told.items():
         last = each[-1]
         columns = ("recall", "p50 ms", "p99 ms", "queries a second", "build s", "peak GiB")
-        table.add_row(name, *(str(last.get(column, "failed")) for column in columns))
+        table.add_row(system, *(str(last.get(column, "failed")) for column in columns))
     console.print(table)
-    console.print(f"written to {report.write('libraries', figures)}")
+    console.print(f"written to {report.write(name, figures)}")
 
 
 if __name__ == "__main__":
