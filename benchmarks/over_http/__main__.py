@@ -140,7 +140,7 @@ def summary(run: Run, manifest: dict[str, Any], kinds: dict[str, int]) -> dict[s
         "items": manifest["items"],
         "dimensions": manifest["architecture"]["config"]["dim"],
         "k": run.k,
-        "index": {name: manifest["index"][name] for name in INDEX},
+        "index": {name: manifest["index"].get(name) for name in INDEX},
         "fusion": manifest["fusion"],
         "requests": kinds,
         "seconds a measurement": run.seconds,

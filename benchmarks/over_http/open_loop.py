@@ -39,7 +39,7 @@ class Seen:
     def summary(self, seconds: float) -> dict[str, Any]:
         """Rate answered with 200, until the last answer, percentiles of these, and answers by status."""
         good = np.array([ms for ms, status in zip(self.ms, self.status, strict=True) if status == 200])
-        until = max(seconds, *(due + ms / 1000 for due, ms in zip(self.due, self.ms, strict=True)))
+        until = max([seconds, *(due + ms / 1000 for due, ms in zip(self.due, self.ms, strict=True))])
         quantiles = {f"p{q}_ms": round(float(np.percentile(good, q)), 3) if len(good) else None for q in (50, 99)}
         return {
             "asked a second": round(len(self.due) / seconds, 1),

@@ -259,15 +259,14 @@ def test_a_killed_build_goes_on_and_measures_the_same(
         patch.setattr("twinspire.index.build.exact", killed)
         with pytest.raises(KeyboardInterrupt):
             build_index(vectors, queries, config, tmp_path / "work")
-    filled = shutil.copy(tmp_path / "work" / FILLED, tmp_path / "filled")
+    filled = Path(shutil.copy(tmp_path / "work" / FILLED, tmp_path / "filled"))
     with monkeypatch.context() as patch:
         patch.setattr("twinspire.index.build.choose_family", killed)
         patch.setattr("twinspire.index.build.trained", killed)
         index, spec = build_index(vectors, queries, config, tmp_path / "work")
-    for left, right in zip(
-        index.search(queries, 100), VectorIndex.load(filled, spec.parameters, vectors).search(queries, 100), strict=True
-    ):
-        np.testing.assert_array_equal(left, right)
+    index.save(tmp_path / "index")
+    VectorIndex.load(filled).save(tmp_path / "before")
+    assert (tmp_path / "index").read_bytes() == (tmp_path / "before").read_bytes()
     assert index.size == len(vectors)
     assert len({one.factory for one in spec.curve}) == 4
 
