@@ -17,7 +17,6 @@ from starlette.routing import Match
 
 from serving.gate import ADMIN, Gate
 from serving.headers import ANSWER
-from serving.limits import overloaded
 from serving.logs import RequestLog
 from serving.problems import CONTENT_TYPE, Refusal
 from serving.request import Readers, Reply, Request
@@ -101,17 +100,16 @@ class Application:
             await receive()
             await send({"type": "websocket.close", "code": 1000, "reason": "no websockets here"})
 
-    async def shed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a search without a look at it: there are too many. For who stands in front of this application."""
-        await self._http(scope, receive, send, shed=True)
+    def shed(self, request_id: str, waited_s: float) -> None:
+        """Count and log a search that who stands in front of this application refuses with 503."""
+        self.refusals[503] += 1
+        self._log.write(request_id=request_id, method="POST", status=503, took_ms=round(waited_s * 1000, 3))
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send, *, shed: bool = False) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request = Request(scope, receive, self._readers)
         problem: Refusal | None = None
         try:
-            if shed:
-                raise overloaded()
             endpoint = self._find(scope, request)
             request.caller = self.gate.admit(endpoint.access, request)
             reply = await endpoint.handle(request)
@@ -124,7 +122,7 @@ class Application:
             (b"content-length", b"%d" % len(reply.body)),
             *reply.headers,
         ]
-        if self._names_requests or shed:
+        if self._names_requests:
             headers.append((b"x-request-id", request.id.encode()))
         took = time.perf_counter() - started
         if problem is not None or took > self._log.slow_s:

@@ -25,7 +25,7 @@ async def search_batch(
     place, as in `searches[3].user`. A batch is let in whole, so it may fill the queue past its bound.
     """
     version = service.versions.of(request.arm)
-    if service.full:
+    if service.full():
         raise overloaded()
     started = time.perf_counter()
     choose = service.splitter.choose

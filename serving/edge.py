@@ -5,28 +5,25 @@ those are taken out here, and so is a request id that is not fit to stand in a l
 watches each request for a caller who hangs up, with two asyncio tasks a request. A search takes less time than that,
 so it is switched off for searches through the header that Serve has for it.
 
-Under too much load, what is not answered has to be cheap. Searches that a replica has no time for are refused here:
-past Serve's handling a refusal costs as much as half an answer, and twice the load that a replica carries would leave
-it no time for answers. And new connections are taken in many at a time.
+Connections are `CrowdProtocol`s, which refuse what is too much, and new ones are taken in many at a time.
 
 In use where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names `serving.edge.middlewares`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.middleware import Middleware
 
+from serving.crowd import CrowdProtocol
 from serving.request import FIT_ID
 
 if TYPE_CHECKING:
     from socket import socket
 
-    from serving.application import Application
     from serving.request import Receive, Scope, Send
-    from serving.service import Service
 
 ACCEPTORS = 32
 BACKLOG = 16_384  # connections that wait to be accepted; the kernel allows net.core.somaxconn of them (4096)
@@ -37,18 +34,13 @@ _SERVES_OWN = {b"x-request-timeout-seconds", b"x-request-disconnect-disabled"}  
 
 
 class Edge:
-    """ASGI middleware: harmless headers only, and searches are answered whether or not the caller still listens.
-
-    `replica` is what the replica of this process answers with; None in a process that is none.
-    """
-
-    replica: ClassVar[tuple[Application, Service] | None] = None
+    """ASGI middleware: harmless headers only, and searches are answered whether or not the caller still listens."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Mend the headers and pass everything on; or refuse."""
+        """Mend the headers and pass everything on."""
         if scope["type"] == "http":
             headers = [
                 (name, value)
@@ -60,20 +52,18 @@ class Edge:
             ]
             scope["headers"] = headers
             if scope["path"].startswith("/v1/search"):
-                if self.replica is not None and self.replica[1].full:
-                    await self.replica[0].shed(scope, receive, send)
-                    return
                 headers.append(_UNWATCHED)
         await self._app(scope, receive, send)
 
 
 async def _listen(server: uvicorn.Server, sockets: list[socket] | None = None) -> None:
-    """In place of uvicorn's `startup`: listen on ACCEPTORS duplicates of each socket.
+    """In place of uvicorn's `startup`: connections as `CrowdProtocol`s, on ACCEPTORS duplicates of each socket.
 
     libuv accepts one connection a turn of the event loop for each socket that listens. Under load a turn takes
     milliseconds, so of some hundred connections that HAProxy opens at once, the last would wait for seconds.
     """
     server.config.backlog = BACKLOG
+    server.config.http_protocol_class = CrowdProtocol
     await _startup(server, sockets and [sock.dup() for sock in sockets for _ in range(ACCEPTORS)])
 
 

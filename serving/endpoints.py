@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs
@@ -121,15 +122,15 @@ class _Api:
         self._docs = _page("docs.html")
 
     async def search(self, request: Request) -> Reply:
-        self._refuse_unless_free()
-        until = deadline(request.header(b"x-deadline-ms"))
+        self._refuse_unless_free(request)
+        until = deadline(request.header(b"x-deadline-ms"), request.arrived)
         asked = _read(SearchRequest, await request.json_body())
         choice = self.service.splitter.choose(asked, asked.arm, request.id, request.header(ARM_HEADER))
         return Reply(await self.service.search(asked, request.id, until, choice), arm=choice.label)
 
     async def search_batch(self, request: Request) -> Reply:
-        self._refuse_unless_free()
-        until = deadline(request.header(b"x-deadline-ms"))
+        self._refuse_unless_free(request)
+        until = deadline(request.header(b"x-deadline-ms"), request.arrived)
         asked = _read(BatchRequest, await request.json_body(MAX_BATCH_BODY))
         self.app.gate.charge(request, len(asked.searches) - 1)
         override = request.header(ARM_HEADER)
@@ -215,10 +216,10 @@ class _Api:
         if not self.service.ready:
             raise Refusal(503, "the bundle is not loaded and warm yet", headers=[(b"retry-after", b"1")])
 
-    def _refuse_unless_free(self) -> None:
+    def _refuse_unless_free(self, request: Request) -> None:
         """Before anything is read: under an overload, a refusal has to cost less than an answer."""
         self._refuse_unless_ready()
-        if self.service.full:
+        if self.service.full(time.perf_counter() - request.arrived):
             raise overloaded()
 
     def endpoints(self) -> list[Endpoint]:

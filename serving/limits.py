@@ -64,8 +64,8 @@ def deadline_passed() -> Refusal:
     return Refusal(504, "the deadline passed before the search began", "x-deadline-ms")
 
 
-def deadline(header: bytes | None) -> float:
-    """When, on time.perf_counter(), a caller who sent `x-deadline-ms` has gone; NEVER without the header.
+def deadline(header: bytes | None, since: float) -> float:
+    """When a caller has gone who sent `x-deadline-ms` at `since`; NEVER without it. Both on time.perf_counter().
 
     Refuses with 422 what is not a number of milliseconds above 0.
     """
@@ -78,4 +78,4 @@ def deadline(header: bytes | None) -> float:
     if not 0 < wait <= LONGEST_DEADLINE_MS:
         detail = f"x-deadline-ms: must be milliseconds, above 0 and at most {LONGEST_DEADLINE_MS:.0f}"
         raise Refusal(422, detail, "x-deadline-ms")
-    return time.perf_counter() + wait / 1000
+    return since + wait / 1000

@@ -25,6 +25,7 @@ MAX_BODY = 1 << 20  # bytes; the longest history allowed is a fraction of it
 MAX_DROPPED = 1 << 24  # bytes of a refused request that are read all the same
 READ_WITHIN_S = 10.0  # for the whole body
 JSON = b"application/json"
+ARRIVED = "twinspire.arrived"  # in a scope, where it is known: when the kernel had it, on time.perf_counter()
 FIT_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # stands in JSON and in a header as it is
 
 
@@ -99,6 +100,11 @@ class Request:
             given = self._headers.get(b"x-request-id")
             self._id = given.decode() if given and FIT_ID.fullmatch(given) else uuid4().hex
         return self._id
+
+    @property
+    def arrived(self) -> float:
+        """When it came, on time.perf_counter(); now, where that is not known."""
+        return float(self._scope.get(ARRIVED) or time.perf_counter())
 
     @property
     def query_string(self) -> bytes:

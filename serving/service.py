@@ -106,10 +106,9 @@ class Service:
         """Searches that are in no batch yet."""
         return self._pipeline.waiting
 
-    @property
-    def full(self) -> bool:
-        """Whether a search would wait too long; one more, or one more batch of them, is then refused."""
-        return self._pipeline.wait_s > self._max_wait_s
+    def full(self, waited_s: float = 0.0) -> bool:
+        """Whether a search that has waited for so long already would wait too long; it, or a batch, is then refused."""
+        return waited_s + self._pipeline.wait_s > self._max_wait_s
 
     def search(
         self, request: SearchRequest, request_id: str, deadline: float = NEVER, choice: Choice | None = None
@@ -121,7 +120,7 @@ class Service:
         """
         if choice is None:
             choice = self.splitter.choose(request, request.arm, request_id)
-        if self.full:
+        if self.full():
             raise overloaded()
         self._recent.add(request_id, request)
         return self.queue(choice, request, request.k, request_id, deadline)

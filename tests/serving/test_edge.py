@@ -6,8 +6,7 @@ import pytest
 import uvicorn
 import uvloop
 
-from serving.application import Application
-from serving.edge import ACCEPTORS, Edge, middlewares
+from serving.edge import ACCEPTORS, middlewares
 
 UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 
@@ -35,42 +34,6 @@ def test_headers_that_serve_may_fail_on_are_taken_out(header):
 
 def test_searches_are_not_watched_for_callers_who_hang_up():
     assert passed_on("/v1/search", []) == [UNWATCHED]
-    assert passed_on("/v1/feedback", []) == []
-
-
-class Full:
-    full = True
-
-
-@pytest.mark.parametrize("path", ["/v1/search", "/v1/search:batch"])
-def test_a_full_replica_refuses_searches_before_serve_sees_them(monkeypatch, path):
-    app, service, sent = Application([]), Full(), []
-    monkeypatch.setattr(Edge, "replica", (app, service))
-    scope = {"type": "http", "method": "POST", "path": path, "headers": [(b"x-request-id", b"r1")]}
-
-    async def receive():
-        return {"type": "http.request", "body": b"{}", "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    async def inner(scope, receive, send):
-        sent.append("passed on")
-
-    asyncio.run(Edge(inner)(scope, receive, send))
-    start, body = sent
-    headers = dict(start["headers"])
-    assert (start["status"], headers[b"retry-after"], headers[b"x-request-id"]) == (503, b"1", b"r1")
-    assert headers[b"content-type"] == b"application/problem+json"
-    assert b"try again" in body["body"]
-    assert app.refusals == {503: 1}
-    service.full = False
-    asyncio.run(Edge(inner)(scope, receive, send))
-    assert sent[2:] == ["passed on"]
-
-
-def test_a_full_replica_still_takes_what_is_no_search(monkeypatch):
-    monkeypatch.setattr(Edge, "replica", (None, Full()))
     assert passed_on("/v1/feedback", []) == []
 
 

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,17 +59,15 @@ def test_a_charge_is_paid_back():
 
 @given(st.floats(1e-3, 3.6e6))
 def test_a_deadline_is_that_many_milliseconds_ahead(wait):
-    before = time.perf_counter()
-    until = deadline(str(wait).encode())
-    assert before + wait / 1000 <= until <= time.perf_counter() + wait / 1000
+    assert deadline(str(wait).encode(), 12.5) == 12.5 + wait / 1000
 
 
 def test_without_the_header_there_is_no_deadline():
-    assert deadline(None) == NEVER
+    assert deadline(None, 0.0) == NEVER
 
 
 @pytest.mark.parametrize("header", [b"", b"0", b"-1", b"soon", b"nan", b"inf", b"1e99", b"\xff", b"0x10", b"3600001"])
 def test_what_is_no_time_is_refused(header):
     with pytest.raises(Refusal) as refused:
-        deadline(header)
+        deadline(header, 0.0)
     assert (refused.value.status, refused.value.field) == (422, "x-deadline-ms")

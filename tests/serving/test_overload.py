@@ -9,7 +9,7 @@ import pytest
 
 from serving.application import Application, Endpoint
 from serving.endpoints import application
-from serving.request import Readers, Reply
+from serving.request import ARRIVED, Readers, Reply
 from serving.schema import BatchResponse
 from serving.service import Service
 
@@ -114,6 +114,24 @@ def test_a_search_past_its_deadline_is_refused_and_costs_no_search(held):
     bundle.nearest = lambda asked, k: (searched.append(len(asked)), nearest(asked, k))[1]
     assert asyncio.run(main()) == [200, 504, 504, 200]
     assert sum(searched) == 2
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "headers", "status"),
+    [(0.3, {}, 200), (0.7, {}, 503), (0.3, {"x-deadline-ms": "400"}, 200), (0.3, {"x-deadline-ms": "200"}, 504)],
+)
+@pytest.mark.parametrize(("path", "asked"), [("/v1/search", ASKED), ("/v1/search:batch", {"searches": [ASKED]})])
+def test_what_a_request_waited_unread_counts(service, path, asked, waited_s, headers, status):
+    app = application(service)
+
+    async def waited(scope, receive, send):
+        await app(scope | {ARRIVED: time.perf_counter() - waited_s}, receive, send)
+
+    async def main():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=waited), base_url="http://t") as http:
+            return await http.post(path, json=asked, headers=headers)
+
+    assert asyncio.run(main()).status_code == status
 
 
 def test_a_batch_answers_in_order_as_single_searches_do(call):
