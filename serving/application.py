@@ -93,19 +93,23 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self._http(scope, receive, send, self._names_requests)
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000, "reason": "no websockets here"})
 
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an HTTP request that comes past Ray Serve."""
+        await self._http(scope, receive, send, names_request=True)
+
     def shed(self, request_id: str, waited_s: float) -> None:
         """Count and log a search that who stands in front of this application refuses with 503."""
         self.refusals[503] += 1
         self._log.write(request_id=request_id, method="POST", status=503, took_ms=round(waited_s * 1000, 3))
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send, names_request: bool) -> None:
         started = time.perf_counter()
         request = Request(scope, receive, self._readers)
         problem: Refusal | None = None
@@ -122,7 +126,7 @@ class Application:
             (b"content-length", b"%d" % len(reply.body)),
             *reply.headers,
         ]
-        if self._names_requests:
+        if names_request:
             headers.append((b"x-request-id", request.id.encode()))
         took = time.perf_counter() - started
         if problem is not None or took > self._log.slow_s:

@@ -15,7 +15,7 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 
 from serving import logs
-from serving.crowd import CrowdProtocol
+from serving.connection import Connection
 from serving.endpoints import application
 from serving.export import Exporter
 from serving.follow import Follower
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from serving.versions import Retriever
 
 # A replica answers in batches, so it likes many requests at once. It bounds its own queue, and what is too much it
-# refuses before Serve's own handling (see `CrowdProtocol`); so as much as one HAProxy sends of its own accord (4096)
+# refuses before Serve's own handling (see `Connection`); so as much as one HAProxy sends of its own accord (4096)
 # comes in, and nothing waits outside, where no deadline is heeded. Past that, Serve refuses.
 MAX_ONGOING_REQUESTS = 4096
 MAX_QUEUED_REQUESTS = 256
@@ -106,7 +106,7 @@ class SearchDeployment:
         self._service.follower.start()
         log = logs.RequestLog(settings.slow_ms)
         self._app = application(self._service, gate=gate, log=log, names_requests=False, webhook=webhook)
-        CrowdProtocol.replica = self._app, self._service
+        Connection.replica = self._app, self._service
         set_interpreter()
         Exporter(self._service, self._app, serve.get_replica_context().replica_tag)
 

@@ -8,8 +8,6 @@ import uvloop
 
 from serving.edge import ACCEPTORS, middlewares
 
-UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
-
 
 def passed_on(path, headers):
     (middleware,) = middlewares()
@@ -25,16 +23,16 @@ def passed_on(path, headers):
 
 @pytest.mark.parametrize(
     "header",
-    [(b"x-request-id", b"\xff\xfe"), (b"\xff", b"a"), (b"x-request-timeout-seconds", b"inf"), (UNWATCHED[0], b"?1")],
+    [
+        (b"x-request-id", b"\xff\xfe"),
+        (b"\xff", b"a"),
+        (b"x-request-timeout-seconds", b"inf"),
+        (b"x-request-disconnect-disabled", b"?1"),
+    ],
 )
 def test_headers_that_serve_may_fail_on_are_taken_out(header):
     kept = (b"content-type", b"application/json")
     assert passed_on("/v1/status", [header, kept]) == [kept]
-
-
-def test_searches_are_not_watched_for_callers_who_hang_up():
-    assert passed_on("/v1/search", []) == [UNWATCHED]
-    assert passed_on("/v1/feedback", []) == []
 
 
 def test_a_crowd_of_new_connections_is_let_in_within_a_few_turns_of_a_busy_event_loop():

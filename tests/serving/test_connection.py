@@ -4,13 +4,14 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
 import uvloop
 
 from serving.application import Application
-from serving.crowd import CrowdProtocol, waited_s
+from serving.connection import Connection, Counts, waited_s
 from serving.edge import middlewares
 from serving.request import ARRIVED
 
@@ -113,7 +114,7 @@ def server(monkeypatch):
     middlewares()
     log = Told()
     made = Server(Application([], log=log), log)
-    monkeypatch.setattr(CrowdProtocol, "replica", (made.app, Replica()))
+    monkeypatch.setattr(Connection, "replica", (made.app, Replica()))
     listening = socket.create_server(("127.0.0.1", 0))
     made.address = listening.getsockname()
     running = uvicorn.Server(uvicorn.Config(made, lifespan="off", log_config=None))
@@ -137,7 +138,7 @@ def server(monkeypatch):
 
 
 def allow(server, seconds, monkeypatch):
-    monkeypatch.setattr(CrowdProtocol, "replica", (server.app, Replica(seconds)))
+    monkeypatch.setattr(Connection, "replica", (server.app, Replica(seconds)))
 
 
 @pytest.mark.parametrize("path", [b"/v1/search", b"/v1/search:batch"])
@@ -239,6 +240,46 @@ def test_the_application_learns_when_a_search_came(server, monkeypatch):
         sent = time.perf_counter()
         assert client.ask(request())[0] == ANSWERED
     assert sent - 0.05 <= server.scopes[0][ARRIVED] <= sent + 0.1
+
+
+class Counted:
+    """In place of Ray Serve's counts."""
+
+    def __init__(self):
+        self.at_work, self.ended = 0, []
+
+    def begin(self):
+        self.at_work += 1
+
+    def end(self, path, took_s):
+        self.at_work -= 1
+        self.ended.append((path, took_s < 5))
+
+
+def test_searches_alone_go_past_serve_and_are_counted(server, monkeypatch):
+    allow(server, 5, monkeypatch)
+    counts = Counted()
+    monkeypatch.setattr(Connection, "counts", counts)
+    paths = [b"/v1/search", b"/v1/search:batch", b"/v1/searches", b"/v1/status"]
+    with server.connected() as client:
+        told = [client.ask(request(path, headers=b"x-request-id: r1\r\n")) for path in paths]
+    # This application has no endpoints; what came to it says so in its own words, and names the request.
+    assert [status for status, _, _ in told] == [404, 404, ANSWERED, ANSWERED]
+    assert all(headers[b"x-request-id"] == b"r1" for _, headers, _ in told[:2])
+    assert [scope["path"] for scope in server.scopes] == ["/v1/searches", "/v1/status"]
+    assert (counts.at_work, counts.ended) == (0, [("/v1/search", True), ("/v1/search:batch", True)])
+
+
+def test_a_refusal_is_not_counted_as_at_work(server, monkeypatch):
+    counts = Counted()
+    monkeypatch.setattr(Connection, "counts", counts)
+    with server.connected() as client:
+        assert client.ask(request())[0] == REFUSED
+    assert (counts.at_work, counts.ended) == (0, [])
+
+
+def test_without_a_replica_of_serve_there_are_no_counts():
+    assert Counts.of(SimpleNamespace(app=SimpleNamespace(_app=Server(None, None)))) is None
 
 
 def test_a_system_that_does_not_tell_how_long_is_no_wait():
