@@ -77,7 +77,7 @@ class Connection(HttpToolsProtocol):
     """uvicorn's connection, but for searches.
 
     `replica` is what the replica of this process answers with; None in a process that is none. `counts` are Serve's of
-    it; without them, only refusals go past Serve.
+    it; without them, and under a route prefix, searches go through Serve as all else does.
     """
 
     replica: ClassVar[tuple[Application, Service] | None] = None

@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from serving.application import Application
     from serving.versions import Retriever
 
-# A replica answers in batches, so it likes many requests at once. It bounds its own queue, and what is too much it
-# refuses before Serve's own handling (see `Connection`); so as much as one HAProxy sends of its own accord (4096)
-# comes in, and nothing waits outside, where no deadline is heeded. Past that, Serve refuses.
+# Bounds of Serve's: as much as one HAProxy sends of its own accord comes in, past that Serve refuses. Searches do not
+# come by them (see `Connection`), a replica bounds their queue itself.
 MAX_ONGOING_REQUESTS = 4096
 MAX_QUEUED_REQUESTS = 256
 # Objects between two collections of garbage. A request that waits for its batch is some hundred objects that live on;
