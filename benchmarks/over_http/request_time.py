@@ -3,9 +3,9 @@
 Two views of the same search (K = 100 of a million items, hybrid as the defaults have it), as one picture:
 
 - one request at a time, wall time: what the replica's stages take, of the real application called in this process; the
-  rest of the median over HTTP is the way there and back (client, HAProxy, Ray Serve, sockets);
+  rest of the median over HTTP is the way there and back (client, HAProxy, sockets, uvicorn);
 - 32 at a time, processor time of one request: of each process, under the real load; the replica's is split by the
-  stages' own time in batches of the size that the server reached, and what they do not explain is Serve and the event
+  stages' own time in batches of the size that the server reached, and what they do not explain is HTTP and the event
   loop.
 """
 
@@ -51,14 +51,14 @@ CONCURRENCY = 32
 LOOPS = 3000  # requests of the stages' measurement
 STAGES = ("parse and validate", "wait for a batch", "encode", "hand over", "search", "serialise", "back and reply")
 PICTURE = Path("docs/figures/request.png")
-HTTP, SERVE, PROXY, CLIENT, OTHERS = (
-    "client, HAProxy, Serve",
-    "Serve and event loop",
+HTTP, LOOP, PROXY, CLIENT, OTHERS = (
+    "client, HAProxy, sockets",
+    "HTTP and event loop",
     "HAProxy",
     "client",
     "Ray's others",
 )
-AROUND = {HTTP: "#6B6B6B", CLIENT: "#C4C4C4", PROXY: "#A8A8A8", SERVE: "#7F7F7F", OTHERS: "#4D4D4D"}
+AROUND = {HTTP: "#6B6B6B", CLIENT: "#C4C4C4", PROXY: "#A8A8A8", LOOP: "#7F7F7F", OTHERS: "#4D4D4D"}
 
 
 class Stages:
@@ -273,7 +273,7 @@ def main(workdir: Path, items: int, seconds: float) -> None:
     loaded = {
         CLIENT: spent[CLIENT],
         PROXY: spent[PROXY],
-        SERVE: round(max(replica - sum(in_batches.values()), 0), 1),
+        LOOP: round(max(replica - sum(in_batches.values()), 0), 1),
         **in_batches,
         OTHERS: spent[OTHERS],
     }
