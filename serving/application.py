@@ -104,10 +104,11 @@ class Application:
         """Answer an HTTP request that comes past Ray Serve."""
         await self._http(scope, receive, send, names_request=True)
 
-    def shed(self, request_id: str, waited_s: float) -> None:
+    def shed(self, request_id: str, path: str, waited_s: float) -> None:
         """Count and log a search that who stands in front of this application refuses with 503."""
         self.refusals[503] += 1
-        self._log.write(request_id=request_id, method="POST", status=503, took_ms=round(waited_s * 1000, 3))
+        took_ms = round(waited_s * 1000, 3)
+        self._log.write(request_id=request_id, method="POST", path=path[:200], status=503, took_ms=took_ms)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, names_request: bool) -> None:
         started = time.perf_counter()

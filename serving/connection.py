@@ -10,6 +10,7 @@ event loop and not the search is the limit, requests wait there, unread.
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import struct
@@ -37,40 +38,62 @@ if TYPE_CHECKING:
 
 SEARCHES = {"/v1/search", "/v1/search:batch"}
 
+TICK_S = 0.01  # the kernel's clock goes by ticks of 1 to 10 milliseconds: what seems that old may be new
+
+logger = logging.getLogger(__name__)
+
 _SEARCH = b"POST /v1/search"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n", re.IGNORECASE)
 _ID = re.compile(rb"\r\nx-request-id: *(%s)\r\n" % FIT_ID.pattern, re.IGNORECASE)
+_PLAIN = re.compile(rb"POST [!-~]+ HTTP/1\.1\r\n")
+_CLOSE = re.compile(rb"\r\nconnection:", re.IGNORECASE)
 _LAST_DATA = struct.Struct("=52xI")  # of Linux's tcp_info: tcpi_last_data_recv, milliseconds
 
 
 class Counts:
-    """What Ray Serve counts of the requests to its replica."""
+    """What Ray Serve counts of the requests to its replica: those at work, and how long each took.
+
+    Not its counts by HTTP status, which record each latency once more, in the event loop: our own metrics have them.
+    """
 
     def __init__(self, replica: Replica) -> None:
         from ray.serve._private.common import RequestMetadata, RequestProtocol
 
-        self._manager = replica._metrics_manager
+        manager = replica._metrics_manager
+        self._begun, self._ended = manager.inc_num_ongoing_requests, manager.dec_num_ongoing_requests
+        self._took = manager.record_request_metrics
         self._metadata = RequestMetadata("", "", _request_protocol=RequestProtocol.HTTP, is_direct_ingress=True)
 
     @classmethod
     def of(cls, app: Any) -> Counts | None:
-        """Of the replica that a stack of middlewares ends at; None where it ends at something else."""
+        """Of the replica that a stack of middlewares ends at.
+
+        None where it ends at something else, at a replica whose requests belong to another event loop than its
+        connections, or at a Serve that is built otherwise.
+        """
         while not hasattr(app, "__self__"):
             app = getattr(app, "app", None) or getattr(app, "_app", None)
             if app is None:
                 return None
-        from ray.serve._private.replica import Replica
+        try:
+            from ray.serve._private.replica import Replica
 
-        return cls(app.__self__) if isinstance(app.__self__, Replica) else None
+            replica = app.__self__
+            if not isinstance(replica, Replica) or replica._user_callable_wrapper._run_user_code_in_separate_thread:
+                return None
+            return cls(replica)
+        except (ImportError, AttributeError, TypeError):
+            logger.exception("this Ray Serve is built otherwise; searches go through its own handling")
+            return None
 
     def begin(self) -> None:
         """One more is at work."""
-        self._manager.inc_num_ongoing_requests(self._metadata)
+        self._begun(self._metadata)
 
     def end(self, path: str, took_s: float) -> None:
         """It is done."""
-        self._manager.dec_num_ongoing_requests(self._metadata)
-        self._manager.record_request_metrics(route=path, latency_ms=1000 * took_s, is_error=False)
+        self._ended(self._metadata)
+        self._took(route=path, latency_ms=1000 * took_s, is_error=False)
 
 
 class Connection(HttpToolsProtocol):
@@ -97,10 +120,10 @@ class Connection(HttpToolsProtocol):
             return
         app, service = self.replica
         waited = waited_s(self._socket)
-        if service.full(waited) and _is_whole(data):
-            given = _ID.search(data)
+        if service.full(waited) and (head := whole_head(data)):
+            given = _ID.search(head)
             request_id = given[1] if given else uuid4().hex.encode()
-            app.shed(request_id.decode(), waited)
+            app.shed(request_id.decode(), head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1"), waited)
             self.transport.write(_REFUSAL % request_id)
             self.on_response_complete()
             return
@@ -111,8 +134,8 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _free(self) -> bool:
-        """Whether what comes now is a request's beginning, and is answered next."""
-        return self._between and (self.cycle is None or self.cycle.response_complete)
+        """Whether what comes now is a request's beginning and is answered next, and the caller reads its answers."""
+        return self._between and (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Let the application itself answer a search."""
@@ -141,19 +164,26 @@ async def _counted(answer: Any, counts: Counts, scope: Scope, receive: Receive, 
 
 
 def waited_s(sock: socket.socket | None) -> float:
-    """Seconds since the kernel got the last of what a connection was sent; 0 where it does not tell."""
+    """Seconds since the kernel got the last of what a connection was sent; 0 below TICK_S, and where it is silent."""
     try:
         told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)  # type: ignore[union-attr]
-        return float(_LAST_DATA.unpack(told)[0]) / 1000
+        waited = float(_LAST_DATA.unpack(told)[0]) / 1000
     except (AttributeError, OSError, struct.error):  # another system, or not TCP
         return 0.0
+    return waited if waited > TICK_S else 0.0
 
 
-def _is_whole(data: bytes) -> bool:
-    """Whether `data` is one request from its first byte to its last."""
+def whole_head(data: bytes) -> bytes:
+    """The head of `data` where this is one request from its first byte to its last, on a connection that stays.
+
+    Empty for everything else, which uvicorn knows how to end.
+    """
     end = data.find(b"\r\n\r\n")
-    length = _LENGTH.search(data, 0, end + 2)
-    return end > 0 and length is not None and len(data) == end + 4 + int(length[1])
+    head = data[: end + 2]
+    length = _LENGTH.search(head)
+    if length is None or len(data) != end + 4 + int(length[1]) or _PLAIN.match(head) is None or _CLOSE.search(head):
+        return b""
+    return head
 
 
 def _refusal() -> bytes:

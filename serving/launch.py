@@ -82,7 +82,7 @@ def throughput_environment() -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.edge.middlewares",
-        # A log line for each request to a Python process that counts them; the replicas count them too.
+        # A log line for each request to a Python process that counts them; the replicas count searches themselves.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # Ray's workers give way to every other process (15); those that answer callers should not.
         "RAY_worker_niceness": "0",

@@ -117,7 +117,7 @@ def server(monkeypatch):
     monkeypatch.setattr(Connection, "replica", (made.app, Replica()))
     listening = socket.create_server(("127.0.0.1", 0))
     made.address = listening.getsockname()
-    running = uvicorn.Server(uvicorn.Config(made, lifespan="off", log_config=None))
+    made.running = running = uvicorn.Server(uvicorn.Config(made, lifespan="off", log_config=None))
 
     async def serve():
         made.loop = asyncio.get_running_loop()
@@ -150,7 +150,8 @@ def test_a_full_replica_refuses_searches_and_keeps_the_connection(server, monkey
             assert headers[b"content-type"] == b"application/problem+json"
             assert b"try again" in body
         assert server.app.refusals == {503: 3}
-        assert [(line["request_id"], line["status"]) for line in server.log.lines] == [("r1", 503)] * 3
+        told = [(line["request_id"], line["path"], line["status"]) for line in server.log.lines]
+        assert told == [("r1", path.decode(), 503)] * 3
         allow(server, 5, monkeypatch)
         assert client.ask(request(path))[0] == ANSWERED
     assert server.bodies == [BODY]
@@ -167,6 +168,37 @@ def test_a_refusal_has_an_id_of_its_own_where_the_callers_is_none_for_a_log(serv
 def test_what_is_no_search_is_let_in(server, path):
     with server.connected() as client:
         assert client.ask(request(path))[0] == ANSWERED
+
+
+def test_an_id_in_the_body_is_none(server):
+    with server.connected() as client:
+        _, headers, _ = client.ask(request(body=b'{"q":1}\r\nx-request-id: b\r\n'))
+    assert headers[b"x-request-id"] != b"b"
+
+
+@pytest.mark.parametrize("line", [b"POST /v1/search HTTP/1.0", b"POST /v1/search HTTP/1.1\r\nConnection: close"])
+def test_a_caller_who_wants_the_connection_closed_is_let_in_and_it_is(server, line):
+    with server.connected() as client:
+        status, _, _ = client.ask(line + b"\r\nhost: t\r\ncontent-length: 2\r\n\r\n{}")
+        assert status == ANSWERED
+        assert client.sock.recv(1) == b""
+
+
+def test_what_is_no_http_is_not_refused_as_a_search(server):
+    with server.connected() as client:
+        assert client.ask(b"POST /v1/search garbage\r\ncontent-length: 2\r\n\r\n{}")[0] == 400
+
+
+def test_a_caller_who_does_not_read_their_answers_gets_no_more_of_them(server):
+    with server.connected() as client:
+        assert client.ask(request())[0] == REFUSED
+        (connection,) = server.running.server_state.connections
+        server.loop.call_soon_threadsafe(connection.pause_writing)  # as the transport does when much is unsent
+        time.sleep(0.1)
+        client.sock.sendall(request())
+        assert client.is_silent()
+        server.loop.call_soon_threadsafe(connection.resume_writing)
+        assert client.answer()[0] == ANSWERED
 
 
 def test_what_comes_in_parts_is_let_in_whole(server):
