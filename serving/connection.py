@@ -46,7 +46,7 @@ _SEARCH = b"POST /v1/search"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n", re.IGNORECASE)
 _ID = re.compile(rb"\r\nx-request-id: *(%s)\r\n" % FIT_ID.pattern, re.IGNORECASE)
 _PLAIN = re.compile(rb"POST [!-~]+ HTTP/1\.1\r\n")
-_CLOSE = re.compile(rb"\r\nconnection:", re.IGNORECASE)
+_OWN_WISH = re.compile(rb"\r\nconnection:", re.IGNORECASE)  # how the connection goes on, closing it for one
 _LAST_DATA = struct.Struct("=52xI")  # of Linux's tcp_info: tcpi_last_data_recv, milliseconds
 
 
@@ -181,7 +181,7 @@ def whole_head(data: bytes) -> bytes:
     end = data.find(b"\r\n\r\n")
     head = data[: end + 2]
     length = _LENGTH.search(head)
-    if length is None or len(data) != end + 4 + int(length[1]) or _PLAIN.match(head) is None or _CLOSE.search(head):
+    if length is None or len(data) != end + 4 + int(length[1]) or _PLAIN.match(head) is None or _OWN_WISH.search(head):
         return b""
     return head
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import httpx
 import pytest
 
 from benchmarks.over_http.open_loop import measure
@@ -22,8 +23,9 @@ import sys, time
 from serving.launch import Options, Server
 bundle, port, events = sys.argv[1:4]
 options = Options(bundle, port=int(port), events_dir=events, max_replicas=2, upscale_s=1.0, downscale_s=3.0)
-with Server(options):
+with Server(options) as server:
     from ray import serve
+    print(server.metrics_url, flush=True)
     while True:
         deployments = [one for app in serve.status().applications.values() for one in app.deployments.values()]
         print(sum(one.replica_states.get("RUNNING", 0) for one in deployments), flush=True)
@@ -40,15 +42,16 @@ def test_a_second_replica_comes_under_load_and_goes_after_it(hybrid_bundle, tmp_
     command = [sys.executable, "-c", SERVER, str(hybrid_bundle), str(port), str(tmp_path / "events")]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     running = queue.Queue()
-    reader = threading.Thread(target=lambda: [running.put(int(line)) for line in server.stdout], daemon=True)
+    reader = threading.Thread(target=lambda: [running.put(line.strip()) for line in server.stdout], daemon=True)
     reader.start()
 
     def until(count, seconds):
         deadline = time.monotonic() + seconds
-        while running.get(timeout=seconds) != count:
+        while running.get(timeout=seconds) != str(count):
             assert time.monotonic() < deadline, f"not {count} replicas within {seconds} seconds"
 
     try:
+        metrics = running.get(timeout=120)
         until(1, 120)
         while not running.empty():
             running.get()
@@ -64,6 +67,12 @@ def test_a_second_replica_comes_under_load_and_goes_after_it(hybrid_bundle, tmp_
         finally:
             load.join()
         until(1, 60)
+        told = httpx.get(metrics).text.splitlines()
+        by_status = [line for line in told if line.startswith("ray_serve_num_http_requests_total")]
+        processed = [line for line in told if line.startswith("ray_serve_deployment_request_counter_total")]
+        assert any('route="/v1/search:batch"' in line for line in processed)
+        # Serve's own handling would count them here too: they have gone past it.
+        assert not any('route="/v1/search:batch"' in line for line in by_status)
         assert set(statuses) <= {200, 503}
         assert statuses.count(200) > 300
     finally:
